@@ -1,0 +1,1 @@
+//! The etcd v3 API: protobuf messages and, as a feature, gRPC stubs.

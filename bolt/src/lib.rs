@@ -1,0 +1,1 @@
+//! A one-file, memory-mapped B+tree store in the bbolt format.

@@ -1,0 +1,1 @@
+//! Leases on a min-heap of deadlines; the clock is an argument.

@@ -1,0 +1,1 @@
+//! One member's deterministic core: raft, storage and apply, without I/O of its own.

@@ -1,0 +1,1 @@
+//! Snapshot files and received databases, byte-compatible with etcd's.

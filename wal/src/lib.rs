@@ -1,0 +1,1 @@
+//! A segmented, CRC-chained write-ahead log, byte-compatible with etcd's.

@@ -1,0 +1,1 @@
+//! Watchers in an interval tree: synced, unsynced and victim groups.
