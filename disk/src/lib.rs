@@ -204,6 +204,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 /// An open file. All reads and writes carry their position; the handle has no cursor.
 ///
 /// Dropping the last handle closes the file and releases its locks.
+#[expect(clippy::len_without_is_empty, reason = "a fallible length has no use for an `is_empty` beside it")]
 pub trait File: fmt::Debug + Send + Sync {
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file, 0 beyond it.
     ///
@@ -246,8 +247,6 @@ pub trait File: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As the operating system.
-    // A fallible length has no meaningful `is_empty` companion.
-    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
 
     /// Takes an advisory lock without waiting; `false` when another handle holds it.

@@ -1,7 +1,20 @@
 //! The `stanchion` binary.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+use stanchion_server::config::{self, Command};
 
 fn main() {
-    eprintln!("stanchion: the server is not built yet");
-    std::process::exit(1);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let vars: Vec<(String, String)> = std::env::vars().collect();
+    match config::load(&args, &vars) {
+        Ok(Command::Print(text)) => print!("{text}"),
+        Ok(Command::Serve { .. }) => {
+            eprintln!("stanchion: the server is not built yet");
+            std::process::exit(1);
+        }
+        Err(refusal) => {
+            eprintln!("{}", refusal.message);
+            std::process::exit(refusal.exit_code);
+        }
+    }
 }

@@ -1,0 +1,6 @@
+//! A stanchion member: configuration, threads, gRPC, HTTP and JSON around `stanchion-replica`.
+//!
+//! What lives here: everything that knows threads, sockets, wall clocks and tokio. What may not: decisions about
+//! data; those are the replica's.
+
+pub mod config;
