@@ -1,0 +1,213 @@
+//! Preparing the next segment file ahead of time, so that a cut need not wait for its space.
+//!
+//! Prepared files are `0.tmp` and `1.tmp` in turn: locked, at their full length, all zeros. Readers pass them over.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use stanchion_disk::{Disk, File, OpenOptions};
+
+use crate::dir;
+use crate::error::{Error, Result};
+
+/// Who prepares the next segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prepare {
+    /// A thread that the log owns; it sleeps until a segment was used up.
+    #[default]
+    Background,
+    /// Whoever calls [`Wal::prepare_next`](crate::Wal::prepare_next), or else the cut itself. No thread is started,
+    /// and every operation on the disk happens inside a call: for tests and simulations.
+    OnDemand,
+}
+
+/// A segment file that has no name yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+}
+
+/// Hands out prepared files.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    maker: Maker,
+    ready: Option<Prepared>,
+    worker: Option<Worker>,
+}
+
+/// Makes the files; two numbers take turns, so that one can be prepared while the other waits for its name.
+#[derive(Clone, Debug)]
+struct Maker {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_size: u64,
+    count: u64,
+}
+
+impl Maker {
+    fn make(&mut self) -> Result<Prepared> {
+        let path = self.dir.join(format!("{}.tmp", self.count % 2));
+        let result = make_segment(&*self.disk, &path, self.segment_size);
+        match result {
+            Ok(file) => {
+                self.count += 1;
+                Ok(Prepared { path, file })
+            }
+            Err(error) => {
+                // What was allocated is given back; that nothing could be allocated is the error that counts.
+                let _ = self.disk.remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Creates an empty, locked file of this size.
+pub(crate) fn make_segment(disk: &dyn Disk, path: &Path, size: u64) -> Result<Arc<dyn File>> {
+    // A leftover of a crash may hold old records: they must not show behind the new ones.
+    let file = dir::open_locked(disk, path, OpenOptions::create().truncate())?;
+    file.allocate(0, size).map_err(|e| Error::io("preallocate", path, e))?;
+    Ok(file)
+}
+
+/// The thread's ends of the two channels; closing the first one ends it.
+#[derive(Debug)]
+struct Worker {
+    orders: Option<Sender<()>>,
+    results: Receiver<Result<Prepared>>,
+    /// An order was sent and its result not taken yet.
+    ordered: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pipeline {
+    /// Removes what a crash left and, in the background, starts preparing.
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        segment_size: u64,
+        prepare: Prepare,
+    ) -> Result<Self> {
+        let names = disk.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
+        for name in names.iter().filter(|name| crate::name::is_prepared(name)) {
+            let path = dir.join(name);
+            disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        let maker = Maker { disk, dir, segment_size, count: 0 };
+        let worker = match prepare {
+            Prepare::OnDemand => None,
+            Prepare::Background => Some(Worker::spawn(maker.clone())?),
+        };
+        Ok(Self { maker, ready: None, worker })
+    }
+
+    /// Makes sure that a file is ready.
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        if self.ready.is_none() {
+            self.ready = Some(match &mut self.worker {
+                Some(worker) => worker.take()?,
+                None => self.maker.make()?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The ready file, or one made now.
+    pub(crate) fn take(&mut self) -> Result<Prepared> {
+        self.prepare()?;
+        match self.ready.take() {
+            Some(prepared) => Ok(prepared),
+            None => unreachable!("prepare() leaves a file ready"),
+        }
+    }
+
+    /// Takes a file back that was not used after all.
+    pub(crate) fn put_back(&mut self, prepared: Prepared) {
+        self.ready = Some(prepared);
+    }
+
+    /// Removes a file that cannot be used.
+    pub(crate) fn discard(&self, prepared: &Prepared) {
+        // A leftover does no harm: it is cut to nothing when its number comes round again.
+        let _ = self.maker.disk.remove_file(&prepared.path);
+    }
+
+    /// Has the next file prepared; called when the last one has its name, which frees the number after next.
+    pub(crate) fn order_next(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.order();
+        }
+    }
+
+    /// Ends the thread and removes the file that was prepared for nothing.
+    pub(crate) fn close(mut self) -> Result<()> {
+        if let Some(worker) = &mut self.worker
+            && worker.ordered
+            && let Ok(prepared) = worker.take_result()
+        {
+            self.ready = Some(prepared);
+        }
+        if let Some(prepared) = self.ready.take() {
+            let remove = self.maker.disk.remove_file(&prepared.path);
+            remove.map_err(|e| Error::io("remove", &prepared.path, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn spawn(mut maker: Maker) -> Result<Self> {
+        let (orders, inbox) = channel::<()>();
+        let (outbox, results) = channel();
+        let dir = maker.dir.clone();
+        let run = move || {
+            while inbox.recv().is_ok() {
+                if outbox.send(maker.make()).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("wal-prepare".to_owned())
+            .spawn(run)
+            .map_err(|e| Error::io("start the thread that prepares segments of", &dir, e))?;
+        let mut worker = Self { orders: Some(orders), results, ordered: false, thread: Some(thread) };
+        worker.order();
+        Ok(worker)
+    }
+
+    fn order(&mut self) {
+        if let Some(orders) = &self.orders
+            && !self.ordered
+        {
+            self.ordered = orders.send(()).is_ok();
+        }
+    }
+
+    /// Waits for the file on order; after a failure orders anew first, for space may have been freed since.
+    fn take(&mut self) -> Result<Prepared> {
+        self.order();
+        self.take_result()
+    }
+
+    fn take_result(&mut self) -> Result<Prepared> {
+        self.ordered = false;
+        match self.results.recv() {
+            Ok(result) => result,
+            Err(_) => unreachable!("the preparing thread ends only when its orders do"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the panic hook; there is nobody to pass it on to.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Just enough of the protobuf wire format for the records of a log: varints, length-delimited fields, skipping.
+//!
+//! Knows nothing of what the fields mean.
+
+/// Appends a base-128 varint.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Length of [`put_varint`]'s output.
+pub(crate) fn varint_len(value: u64) -> usize {
+    // 7 payload bits a byte; zero takes one byte as well.
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Takes a varint off the front; `None` when it is cut off or longer than 64 bits.
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    if let [first, rest @ ..] = *bytes
+        && *first < 0x80
+    {
+        *bytes = rest;
+        return Some(u64::from(*first));
+    }
+    let mut value = 0_u64;
+    for (i, &byte) in bytes.iter().enumerate().take(10) {
+        // The tenth byte holds the 64th bit and nothing else.
+        if i == 9 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            *bytes = &bytes[i + 1..];
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// A field's value, as far as the wire format tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    /// A fixed-width value; its bytes are of no interest here.
+    Fixed,
+}
+
+/// Takes one field off the front: its number and value. `None` when the bytes are no field.
+pub(crate) fn take_field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
+    let tag = take_varint(bytes)?;
+    let number = tag >> 3;
+    if number == 0 {
+        return None;
+    }
+    let value = match tag & 7 {
+        0 => Value::Varint(take_varint(bytes)?),
+        1 => take_bytes(bytes, 8).map(|_| Value::Fixed)?,
+        2 => {
+            let len = usize::try_from(take_varint(bytes)?).ok()?;
+            Value::Bytes(take_bytes(bytes, len)?)
+        }
+        5 => take_bytes(bytes, 4).map(|_| Value::Fixed)?,
+        // Groups (3, 4) were never used by any writer of these records.
+        _ => return None,
+    };
+    Some((number, value))
+}
+
+fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_varint_comes_back(value: u64, shift in 0..64_u32, tail: u8) {
+            let value = value >> shift;
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            prop_assert_eq!(out.len(), varint_len(value));
+            out.push(tail);
+            let mut rest = &out[..];
+            prop_assert_eq!(take_varint(&mut rest), Some(value));
+            prop_assert_eq!(rest, &[tail][..]);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut rest = &bytes[..];
+            while let Some((number, _)) = take_field(&mut rest) {
+                prop_assert!(number > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn varints_beyond_64_bits_are_refused() {
+        let mut eleven = &[0x80_u8; 11][..];
+        assert_eq!(take_varint(&mut eleven), None);
+        let mut over = &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02][..];
+        assert_eq!(take_varint(&mut over), None);
+        let mut cut = &[0x80_u8, 0x80][..];
+        assert_eq!(take_varint(&mut cut), None);
+    }
+}

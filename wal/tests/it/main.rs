@@ -1,0 +1,3 @@
+//! The log from outside: through its public API, on real and simulated disks.
+
+mod roundtrip;
