@@ -4,3 +4,4 @@
 //! data; those are the replica's.
 
 pub mod config;
+pub mod logging;
