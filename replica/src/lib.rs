@@ -1,1 +1,6 @@
-//! One member's deterministic core: raft, storage and apply, without I/O of its own.
+//! One member's deterministic core.
+//!
+//! What lives here: what a member decides. What may not: threads, clocks, sockets and system calls; time,
+//! randomness, disk and network are arguments or outputs.
+
+pub mod membership;
