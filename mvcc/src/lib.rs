@@ -1,11 +1,35 @@
 //! A multi-version key-value store over a bbolt file, byte-compatible with etcd's.
 
+mod buffer;
+mod commit;
+mod compact;
+mod error;
+mod file;
+mod hash;
+mod history;
 mod index;
 mod kv;
 mod pb;
+mod range;
+mod read;
+mod restore;
 mod revision;
+pub mod schema;
+mod store;
+mod write;
 
+pub use crate::commit::{CommitSchedule, Committed};
+pub use crate::compact::{CompactionProgress, CompactionStep};
+pub use crate::error::{Error, Result};
+pub use crate::file::FileError;
+pub use crate::hash::KvHash;
+pub use crate::history::History;
 pub use crate::index::{KeyMeta, KeyRange, RangeEnd};
 pub use crate::kv::KeyValueRef;
 pub use crate::pb::DecodeError;
+pub use crate::range::{RangeOptions, RangeResult, RevisionFilter, Rows, SortOrder, SortTarget};
+pub use crate::read::ReadTxn;
 pub use crate::revision::{EncodedRowKey, REVISION_LEN, Revision, RowKey, TOMBSTONE_LEN};
+pub use crate::schema::Applied;
+pub use crate::store::{LeaseKey, Recovered, Store, StoreOptions};
+pub use crate::write::{Deleted, Event, Put, ROW_MAX, WriteTxn, Written};

@@ -13,12 +13,12 @@ mod tree;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use self::recent::Recent;
 pub(crate) use self::slot::Change;
 pub use self::slot::KeyMeta;
-use self::recent::Recent;
 use self::slot::{Revision32, Slot};
 use self::tree::Node;
-use crate::Revision;
+use crate::{Revision, RowKey};
 
 /// An interval of keys, in bytewise order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +92,12 @@ impl KeyIndex {
         self.root.get(key)?.meta_at(main)
     }
 
-    /// The newest change of `key`, a tombstone too.
-    pub(crate) fn last_change(&self, key: &[u8]) -> Option<Change> {
-        Some(self.root.get(key)?.last())
+    /// The stored rows of `key` with main revisions from `from` to `to`, oldest first.
+    pub(crate) fn changes(&self, key: &[u8], from: i64, to: i64) -> impl Iterator<Item = RowKey> {
+        let slot = self.root.get(key);
+        let until = slot.map_or(0, |slot| slot.count_until(to));
+        let before = slot.map_or(0, |slot| slot.count_until(from - 1));
+        (before..until).filter_map(move |i| slot.map(|slot| slot.change(i).row_key()))
     }
 
     /// Records a change, which must be newer than every other change of its key. A tombstone of a key that does not
@@ -186,7 +189,10 @@ impl KeyIndex {
         if range.end != RangeEnd::Single
             && let Some(grown) = self.recent.grown_since(range, main)
         {
-            return self.count_live(range).checked_add_signed(-grown).expect("no range has fewer than no keys");
+            return self
+                .count_live(range)
+                .checked_add_signed(-grown)
+                .expect("no range has fewer than no keys");
         }
         let mut count = 0;
         self.walk(range, main, false, |_, _| {

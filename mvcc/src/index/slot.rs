@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::Revision;
+use crate::{Revision, RowKey};
 
 /// One put or delete of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub(crate) struct Change {
 impl Change {
     pub(crate) fn revision(self) -> Revision {
         Revision::new(self.main, i64::from(self.sub))
+    }
+
+    pub(crate) fn row_key(self) -> RowKey {
+        RowKey { revision: self.revision(), tombstone: self.tombstone }
     }
 }
 
@@ -141,7 +145,7 @@ impl Slot {
 
     /// Number of changes with a main revision of at most `main`.
     #[inline]
-    fn count_until(&self, main: i64) -> usize {
+    pub(super) fn count_until(&self, main: i64) -> usize {
         match self {
             Self::One { main: only, .. } => usize::from(*only <= main),
             Self::Few { changes, .. } => {
@@ -267,7 +271,8 @@ impl Slot {
         let below = self.count_until(main - 1);
         // A generation ends in a tombstone; the first one that ends at or above `main` ends at the first tombstone
         // from `below` on, or is the open one. It therefore begins after the last tombstone before `below`.
-        let floor = if below > 0 && self.change(below - 1).tombstone { below } else { below.saturating_sub(1) };
+        let floor =
+            if below > 0 && self.change(below - 1).tombstone { below } else { below.saturating_sub(1) };
         if floor == until {
             return floor;
         }

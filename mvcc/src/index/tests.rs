@@ -203,7 +203,8 @@ fn a_long_history_keeps_versions_and_lives() {
 
 #[test]
 fn keys_in_ascending_order_and_built_trees_are_sound() {
-    let (mut grown, mut left, mut right) = (KeyIndex::default(), IndexBuilder::default(), IndexBuilder::default());
+    let (mut grown, mut left, mut right) =
+        (KeyIndex::default(), IndexBuilder::default(), IndexBuilder::default());
     for i in 0..20_000i64 {
         let key = format!("/key/{i:08}");
         let change = Change { main: i + 2, sub: 0, tombstone: false };

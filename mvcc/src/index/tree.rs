@@ -185,7 +185,11 @@ impl Node {
 
 /// Changes the history of `key`, or gives it one: `change` gets the present history and returns the first one of a
 /// new key (and `None` when it has changed the present one).
-pub(super) fn upsert(root: &mut Arc<Node>, key: &[u8], change: impl FnOnce(Option<&mut Slot>) -> Option<Slot>) {
+pub(super) fn upsert(
+    root: &mut Arc<Node>,
+    key: &[u8],
+    change: impl FnOnce(Option<&mut Slot>) -> Option<Slot>,
+) {
     let inserted = upsert_below(root, key, change);
     if let Some((separator, right)) = inserted.split {
         let left = std::mem::take(root);
@@ -197,7 +201,11 @@ pub(super) fn upsert(root: &mut Arc<Node>, key: &[u8], change: impl FnOnce(Optio
     }
 }
 
-fn upsert_below(node: &mut Arc<Node>, key: &[u8], change: impl FnOnce(Option<&mut Slot>) -> Option<Slot>) -> Inserted {
+fn upsert_below(
+    node: &mut Arc<Node>,
+    key: &[u8],
+    change: impl FnOnce(Option<&mut Slot>) -> Option<Slot>,
+) -> Inserted {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => leaf.upsert(key, change),
         Node::Inner(inner) => {
@@ -478,7 +486,11 @@ impl Node {
                     assert_eq!(inner.live[i], node.live(), "live keys under child {i}");
                     let _ = node.walk(b"", None, &mut |key, _| {
                         assert!(i == 0 || key >= inner.separators.get(i), "separator {i}");
-                        assert!(i + 1 == inner.nodes.len() || key < inner.separators.get(i + 1), "separator {}", i + 1);
+                        assert!(
+                            i + 1 == inner.nodes.len() || key < inner.separators.get(i + 1),
+                            "separator {}",
+                            i + 1
+                        );
                         ControlFlow::Continue(())
                     });
                 }

@@ -1,0 +1,5 @@
+//! The store from outside: against a list of all writes, rule by rule, and across restarts.
+
+mod model;
+mod store_model;
+mod world;

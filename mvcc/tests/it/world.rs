@@ -1,0 +1,73 @@
+//! A store on a disk, for tests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stanchion_disk::{Disk, RealDisk};
+use stanchion_mvcc::{Event, Recovered, Store, StoreOptions};
+
+use crate::model::{Model, ModelEvent, Pair};
+
+/// Number of random cases: more with `STANCHION_SOAK` set to a factor.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let factor = std::env::var("STANCHION_SOAK").ok().and_then(|text| text.parse::<u32>().ok());
+    usual * factor.unwrap_or(1)
+}
+
+/// A store and the directory that holds its file.
+pub(crate) struct World {
+    store: Option<Store>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let mut world = Self { store: None, dir: tempfile::tempdir().expect("a directory for the test") };
+        let recovered = world.open();
+        assert_eq!((recovered.revision, recovered.compact_revision, recovered.keys), (1, -1, 0));
+        world
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.store.as_ref().expect("the store is open")
+    }
+
+    fn open(&mut self) -> Recovered {
+        // Durability is the crash tests' business; here only contents count.
+        let options = StoreOptions { restore_threads: 3, sync: false, ..StoreOptions::default() };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (store, recovered) = open(disk, &self.dir.path().join("db"), &options);
+        self.store = Some(store);
+        recovered
+    }
+
+    /// Commits, closes and opens again, and checks what the start found.
+    pub(crate) fn reopen(&mut self, model: &Model) {
+        self.store().commit().expect("a commit");
+        self.store = None;
+        let recovered = self.open();
+        assert_eq!((recovered.revision, recovered.compact_revision), (model.revision(), model.compacted));
+        let state = model.state(model.revision());
+        assert_eq!(recovered.keys, state.len() as u64);
+        let found: Vec<_> =
+            recovered.lease_keys.iter().map(|found| (found.key.to_vec(), found.lease)).collect();
+        let attached: Vec<_> = state
+            .values()
+            .filter(|pair| pair.lease != 0)
+            .map(|pair| (pair.key.clone(), pair.lease))
+            .collect();
+        assert_eq!(found, attached);
+    }
+}
+
+fn open(disk: Arc<dyn Disk>, path: &Path, options: &StoreOptions) -> (Store, Recovered) {
+    Store::open(disk, path, options).expect("the store opens")
+}
+
+pub(crate) fn model_event(event: &Event) -> ModelEvent {
+    let pair = Pair::decode(&event.kv);
+    assert_eq!(event.key, pair.key);
+    assert_eq!(event.created, !event.delete && pair.version == 1);
+    assert_eq!(event.lease, pair.lease);
+    ModelEvent { main: event.revision.main, sub: event.revision.sub, delete: event.delete, pair }
+}
