@@ -154,6 +154,9 @@ pub enum Error {
     /// The hard state to append has no term. Nothing of the call was taken.
     #[error("refused to append: a hard state needs a term of at least 1")]
     StateWithoutTerm,
+    /// What was committed together with others could not be made durable.
+    #[error("the batch was not made durable: {0}")]
+    Batch(std::sync::Arc<Error>),
     /// A sync job is under way: finish it first.
     #[error("a sync job is under way: finish it first")]
     SyncInFlight,
@@ -172,7 +175,11 @@ impl Error {
     /// Whether freeing space and calling again can help.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::NoSpace { .. })
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Batch(error) => error.is_no_space(),
+            _ => false,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! What may not live here: any knowledge of what entries contain, and any access to files other than through
 //! [`stanchion_disk`].
 
+mod committer;
 mod crc;
 mod dir;
 mod error;
@@ -23,6 +24,7 @@ mod replay;
 mod segment;
 mod wal;
 
+pub use committer::Committer;
 pub use dir::{exists, purge};
 pub use error::{Damage, Error, Result, Torn};
 pub use name::SegmentName;

@@ -367,6 +367,11 @@ impl Wal {
         self.pipeline.close()
     }
 
+    /// Whether a [`SyncJob`] is out.
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.in_flight
+    }
+
     fn tail_segment(&self) -> &HeldSegment {
         &self.held[self.held.len() - 1]
     }

@@ -1,3 +1,4 @@
 //! The log from outside: through its public API, on real and simulated disks.
 
+mod committer;
 mod roundtrip;
