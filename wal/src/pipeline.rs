@@ -2,6 +2,7 @@
 //!
 //! Prepared files are `0.tmp` and `1.tmp` in turn: locked, at their full length, all zeros. Readers pass them over.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +12,7 @@ use stanchion_disk::{Disk, File, OpenOptions};
 
 use crate::dir;
 use crate::error::{Error, Result};
+use crate::open::Options;
 
 /// Who prepares the next segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,14 +45,14 @@ pub(crate) struct Pipeline {
 struct Maker {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    segment_size: u64,
+    options: Options,
     count: u64,
 }
 
 impl Maker {
     fn make(&mut self) -> Result<Prepared> {
         let path = self.dir.join(format!("{}.tmp", self.count % 2));
-        let result = make_segment(&*self.disk, &path, self.segment_size);
+        let result = make_segment(&*self.disk, &path, self.options);
         match result {
             Ok(file) => {
                 self.count += 1;
@@ -65,12 +67,32 @@ impl Maker {
     }
 }
 
-/// Creates an empty, locked file of this size.
-pub(crate) fn make_segment(disk: &dyn Disk, path: &Path, size: u64) -> Result<Arc<dyn File>> {
+/// Zeros are written in steps of this many bytes.
+const FILL_STEP: usize = 1 << 20;
+
+/// Creates an empty, locked file of a segment's size.
+pub(crate) fn make_segment(disk: &dyn Disk, path: &Path, options: Options) -> Result<Arc<dyn File>> {
     // A leftover of a crash may hold old records: they must not show behind the new ones.
     let file = dir::open_locked(disk, path, OpenOptions::create().truncate())?;
-    file.allocate(0, size).map_err(|e| Error::io("preallocate", path, e))?;
+    file.allocate(0, options.segment_size).map_err(|e| Error::io("preallocate", path, e))?;
+    if options.zero_fill {
+        fill(&*file, options.segment_size).map_err(|e| Error::io("preallocate", path, e))?;
+    }
     Ok(file)
+}
+
+/// Writes zeros, so that the file system takes the space for written. Synced step by step: one long sync would hold
+/// up those of the log that is being written meanwhile.
+fn fill(file: &dyn File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; FILL_STEP];
+    let mut offset = 0;
+    while offset < len {
+        let step = (len - offset).min(FILL_STEP as u64);
+        file.write_all_at(&zeros[..step as usize], offset)?;
+        file.sync_data()?;
+        offset += step;
+    }
+    Ok(())
 }
 
 /// The thread's ends of the two channels; closing the first one ends it.
@@ -84,20 +106,15 @@ struct Worker {
 }
 
 impl Pipeline {
-    /// Removes what a crash left and, in the background, starts preparing.
-    pub(crate) fn start(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        segment_size: u64,
-        prepare: Prepare,
-    ) -> Result<Self> {
+    /// Removes what a crash left. Nothing is prepared yet: most logs that are opened never fill a segment.
+    pub(crate) fn start(disk: Arc<dyn Disk>, dir: PathBuf, options: Options) -> Result<Self> {
         let names = disk.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
         for name in names.iter().filter(|name| crate::name::is_prepared(name)) {
             let path = dir.join(name);
             disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         }
-        let maker = Maker { disk, dir, segment_size, count: 0 };
-        let worker = match prepare {
+        let maker = Maker { disk, dir, options, count: 0 };
+        let worker = match options.prepare {
             Prepare::OnDemand => None,
             Prepare::Background => Some(Worker::spawn(maker.clone())?),
         };
@@ -135,9 +152,11 @@ impl Pipeline {
         let _ = self.maker.disk.remove_file(&prepared.path);
     }
 
-    /// Has the next file prepared; called when the last one has its name, which frees the number after next.
+    /// Has the next file prepared in the background, unless it is or is on order.
     pub(crate) fn order_next(&mut self) {
-        if let Some(worker) = &mut self.worker {
+        if self.ready.is_none()
+            && let Some(worker) = &mut self.worker
+        {
             worker.order();
         }
     }
@@ -174,9 +193,7 @@ impl Worker {
             .name("wal-prepare".to_owned())
             .spawn(run)
             .map_err(|e| Error::io("start the thread that prepares segments of", &dir, e))?;
-        let mut worker = Self { orders: Some(orders), results, ordered: false, thread: Some(thread) };
-        worker.order();
-        Ok(worker)
+        Ok(Self { orders: Some(orders), results, ordered: false, thread: Some(thread) })
     }
 
     fn order(&mut self) {
@@ -187,8 +204,14 @@ impl Worker {
         }
     }
 
-    /// Waits for the file on order; after a failure orders anew first, for space may have been freed since.
+    /// Waits for the file on order, or orders it now (the last attempt may have failed).
     fn take(&mut self) -> Result<Prepared> {
+        if self.ordered
+            && let Ok(prepared) = self.take_result()
+        {
+            return Ok(prepared);
+        }
+        // Ordered now, or anew: an attempt that failed a while ago says nothing about the space there is today.
         self.order();
         self.take_result()
     }

@@ -24,6 +24,10 @@ const FLUSH_LEN: usize = 512 << 10;
 /// A write buffer that one large record made larger than this is given back.
 const BUFFER_KEEP_MAX: usize = 4 << 20;
 
+/// The next segment is ordered when this share of the tail (one n-th) is written: early enough to be ready in time,
+/// late enough that a log which is opened and hardly written does not claim two segments' space.
+const PREPARE_SHARE: u64 = 4;
+
 /// A write-ahead log that is open for appending.
 ///
 /// # What is durable when
@@ -255,7 +259,6 @@ impl Wal {
         self.chain = chain;
         self.written = head.len() as u64;
         self.held.push_back(HeldSegment { name, file: next.file });
-        self.pipeline.order_next();
         Ok(())
     }
 
@@ -321,6 +324,9 @@ impl Wal {
         self.in_flight = true;
         self.needs_sync = false;
         self.dirty = false;
+        if self.written >= self.segment_size / PREPARE_SHARE {
+            self.pipeline.order_next();
+        }
         let tail = self.tail_segment();
         Ok(Some(SyncJob { file: Arc::clone(&tail.file), path: self.tail_path(), offset, bytes }))
     }
