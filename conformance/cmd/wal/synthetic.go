@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"stanchion.invalid/conformance/internal/harness"
+)
+
+const syntheticSeeds = 40
+
+// syntheticLogs lets etcd's wal package write logs that a single quiet member never writes: rewinds after a change of
+// leader, snapshots that jump over entries, many small and some huge entries, segments cut early.
+func syntheticLogs(j *harness.Judge) error {
+	before := wal.SegmentSizeBytes
+	wal.SegmentSizeBytes = 300_000
+	defer func() { wal.SegmentSizeBytes = before }()
+	for seed := range uint64(syntheticSeeds) {
+		dir := j.Temp(fmt.Sprintf("synthetic-%d", seed))
+		if err := writeSynthetic(dir, rand.New(rand.NewPCG(seed, 2))); err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
+		}
+		what := fmt.Sprintf("seed %d", seed)
+		compareRecords(j, what, dir)
+		compareCopies(j, what, dir, dir+"-copies")
+	}
+	return nil
+}
+
+func writeSynthetic(dir string, rng *rand.Rand) error {
+	w, err := wal.Create(zap.NewNop(), dir, fmt.Appendf(nil, "metadata %d", rng.Uint64()))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	w.SetUnsafeNoFsync()
+	term, commit, last, marked := uint64(1), uint64(0), uint64(0), uint64(0)
+	terms := map[uint64]uint64{}
+	for range 20 + rng.IntN(150) {
+		if rng.IntN(12) == 0 {
+			// A new leader may overwrite what was not committed.
+			term += 1 + rng.Uint64N(3)
+			last = commit + rng.Uint64N(last-commit+1)
+		}
+		var entries []*raftpb.Entry
+		for range rng.IntN(12) {
+			last++
+			terms[last] = term
+			entries = append(entries, randomEntry(rng, term, last))
+		}
+		commit += rng.Uint64N(last - commit + 1)
+		state := &raftpb.HardState{Term: &term, Vote: proto.Uint64(rng.Uint64()), Commit: proto.Uint64(commit)}
+		if err := w.Save(state, entries); err != nil {
+			return err
+		}
+		if rng.IntN(10) == 0 && commit > marked {
+			marked = commit
+			confState := &raftpb.ConfState{Voters: []uint64{1, rng.Uint64() | 1<<63}, AutoLeave: proto.Bool(false)}
+			snapshot := &walpb.Snapshot{Index: proto.Uint64(commit), Term: proto.Uint64(terms[commit]), ConfState: confState}
+			if err := w.SaveSnapshot(snapshot); err != nil {
+				return err
+			}
+		}
+	}
+	return w.Sync()
+}
+
+func randomEntry(rng *rand.Rand, term, index uint64) *raftpb.Entry {
+	size := rng.IntN(300)
+	switch rng.IntN(60) {
+	case 0:
+		size = rng.IntN(200_000)
+	case 1, 2:
+		size = 0
+	}
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	e := &raftpb.Entry{Term: proto.Uint64(term), Index: proto.Uint64(index), Data: data}
+	if kind := raftpb.EntryType(rng.IntN(3)); rng.IntN(2) == 0 {
+		e.Type = &kind
+	}
+	return e
+}
