@@ -74,7 +74,7 @@ impl Buffer {
     pub(crate) fn push_rows(&self, new: impl IntoIterator<Item = Row>) {
         let mut rows = self.rows.write();
         for row in new {
-            if rows.len % CHUNK_LEN == 0 {
+            if rows.len.is_multiple_of(CHUNK_LEN) {
                 rows.chunks.push(Vec::with_capacity(CHUNK_LEN));
             }
             rows.len += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::file::FileTxn;
-use crate::schema::{self, Applied, Table};
+use crate::schema::{self, Applied, RecordSink, Table};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -110,10 +110,7 @@ impl Store {
 }
 
 /// Runs a schema writer against the file, keeping its first error.
-pub(crate) fn put_all(
-    txn: &mut FileTxn<'_>,
-    write: impl FnOnce(&mut dyn FnMut(Table, &[u8], &[u8])),
-) -> Result<()> {
+pub(crate) fn put_all(txn: &mut FileTxn<'_>, write: impl FnOnce(&mut RecordSink<'_>)) -> Result<()> {
     let mut result = Ok(());
     write(&mut |table, key, value| {
         if result.is_ok() {
@@ -126,10 +123,8 @@ pub(crate) fn put_all(
 /// The usual rule of when to commit: every interval, or earlier when many changes wait.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitSchedule {
-    /// Longest time that a change waits.
-    pub interval: Duration,
-    /// Most changes that wait.
-    pub changes: usize,
+    interval: Duration,
+    changes: usize,
     /// Time of the last commit.
     last: Duration,
 }
@@ -137,11 +132,17 @@ pub struct CommitSchedule {
 impl Default for CommitSchedule {
     /// 100 ms or 10,000 changes.
     fn default() -> Self {
-        Self { interval: Duration::from_millis(100), changes: 10_000, last: Duration::ZERO }
+        Self::new(Duration::from_millis(100), 10_000)
     }
 }
 
 impl CommitSchedule {
+    /// Commits after `interval`, or when `changes` rows and records wait.
+    #[must_use]
+    pub fn new(interval: Duration, changes: usize) -> Self {
+        Self { interval, changes, last: Duration::ZERO }
+    }
+
     /// Whether a store with `pending` changes should commit at `now`, on any clock that starts before it.
     #[must_use]
     pub fn is_due(&self, pending: usize, now: Duration) -> bool {

@@ -71,7 +71,7 @@ enum Phase {
     /// Histories in the index are cut from this key on.
     Index { cursor: Vec<u8>, kept: Vec<Revision> },
     /// Rows are removed from this revision on.
-    Rows { next: Revision, kept: Kept, hasher: KvHasher },
+    Rows { next: Revision, kept: Kept, hasher: Box<KvHasher> },
 }
 
 impl Queue {
@@ -152,7 +152,7 @@ impl Store {
                     running.phase = Phase::Rows {
                         next: Revision::default(),
                         kept: Kept::new(std::mem::take(kept)),
-                        hasher: KvHasher::new(running.job.revision, running.job.previous),
+                        hasher: Box::new(KvHasher::new(running.job.revision, running.job.previous)),
                     };
                 }
                 None

@@ -11,6 +11,8 @@ use std::sync::Arc;
 #[error("file")]
 pub struct FileError;
 
+/// Key and value.
+pub(crate) type Record<'a> = (&'a [u8], &'a [u8]);
 type Data = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 #[derive(Debug, Default)]
 pub(crate) struct File(Arc<Mutex<Arc<Data>>>);
@@ -51,7 +53,7 @@ impl Image {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
         self.0.get(&(table, key.to_vec())).map(|v| &v[..])
     }
-    pub(crate) fn first_from(&self, table: Table, from: &[u8]) -> Result<Option<(&[u8], &[u8])>, FileError> {
+    pub(crate) fn first_from(&self, table: Table, from: &[u8]) -> Result<Option<Record<'_>>, FileError> {
         let mut r = None;
         self.scan(table, from, |k, v| {
             r = Some((k, v));
@@ -59,7 +61,7 @@ impl Image {
         })?;
         Ok(r)
     }
-    pub(crate) fn last(&self, table: Table) -> Result<Option<(&[u8], &[u8])>, FileError> {
+    pub(crate) fn last(&self, table: Table) -> Result<Option<Record<'_>>, FileError> {
         let mut r = None;
         self.scan(table, b"", |k, v| {
             r = Some((k, v));

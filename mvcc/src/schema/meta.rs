@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::members::{from_json, to_json};
-use super::{ReadRecords, Table, WriteRecords};
+use super::{ReadRecords, RecordSink, Table, WriteRecords};
 use crate::{Error, Result, Revision, RowKey};
 
 /// The last raft entry whose effects are in the store.
@@ -72,7 +72,7 @@ pub fn applied(from: &impl ReadRecords) -> Result<Applied> {
 }
 
 /// Stores the last applied entry. Zeros are never stored: absent means unknown.
-pub(crate) fn put_applied(to: &mut dyn FnMut(Table, &[u8], &[u8]), applied: Applied) {
+pub(crate) fn put_applied(to: &mut RecordSink<'_>, applied: Applied) {
     for (key, number) in [(CONSISTENT_INDEX, applied.index), (TERM, applied.term)] {
         if number != 0 {
             to(Table::Meta, key, &number.to_be_bytes());
@@ -161,6 +161,6 @@ pub(crate) fn put_scheduled_compaction(to: &mut impl WriteRecords, main: i64) {
     to.put_record(Table::Meta, SCHEDULED_COMPACTION, Bytes::copy_from_slice(&revision));
 }
 
-pub(crate) fn put_finished_compaction(to: &mut dyn FnMut(Table, &[u8], &[u8]), main: i64) {
+pub(crate) fn put_finished_compaction(to: &mut RecordSink<'_>, main: i64) {
     to(Table::Meta, FINISHED_COMPACTION, &RowKey::put(Revision::new(main, 0)).encode());
 }

@@ -92,6 +92,9 @@ impl Table {
     }
 }
 
+/// Takes records that go straight into a commit: bucket, key and value.
+pub(crate) type RecordSink<'a> = dyn FnMut(Table, &[u8], &[u8]) + 'a;
+
 /// Reading records of any bucket but [`Table::Key`].
 pub trait ReadRecords {
     /// The record stored under `key`.

@@ -1,10 +1,9 @@
 //! A store on a disk, for tests.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use stanchion_disk::{Disk, RealDisk};
-use stanchion_mvcc::{Event, Recovered, Store, StoreOptions};
+use stanchion_mvcc::{Error, Event, Recovered, Store, StoreOptions};
 
 use crate::model::{Model, ModelEvent, Pair};
 
@@ -33,19 +32,33 @@ impl World {
     }
 
     fn open(&mut self) -> Recovered {
+        self.try_open().expect("the store opens")
+    }
+
+    fn try_open(&mut self) -> Result<Recovered, Error> {
         // Durability is the crash tests' business; here only contents count.
         let options = StoreOptions { restore_threads: 3, sync: false, ..StoreOptions::default() };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (store, recovered) = open(disk, &self.dir.path().join("db"), &options);
+        let (store, recovered) = Store::open(disk, &self.dir.path().join("db"), &options)?;
         self.store = Some(store);
-        recovered
+        Ok(recovered)
+    }
+
+    /// Commits, closes and opens again.
+    pub(crate) fn restart(&mut self) -> Recovered {
+        self.try_restart().expect("the store opens again")
+    }
+
+    /// As [`restart`](Self::restart), when opening may fail.
+    pub(crate) fn try_restart(&mut self) -> Result<Recovered, Error> {
+        self.store().commit().expect("a commit");
+        self.store = None;
+        self.try_open()
     }
 
     /// Commits, closes and opens again, and checks what the start found.
     pub(crate) fn reopen(&mut self, model: &Model) {
-        self.store().commit().expect("a commit");
-        self.store = None;
-        let recovered = self.open();
+        let recovered = self.restart();
         assert_eq!((recovered.revision, recovered.compact_revision), (model.revision(), model.compacted));
         let state = model.state(model.revision());
         assert_eq!(recovered.keys, state.len() as u64);
@@ -58,10 +71,6 @@ impl World {
             .collect();
         assert_eq!(found, attached);
     }
-}
-
-fn open(disk: Arc<dyn Disk>, path: &Path, options: &StoreOptions) -> (Store, Recovered) {
-    Store::open(disk, path, options).expect("the store opens")
 }
 
 pub(crate) fn model_event(event: &Event) -> ModelEvent {
