@@ -21,6 +21,7 @@
 
 mod map;
 mod real;
+mod sim;
 
 use std::fmt;
 use std::io;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 pub use map::Map;
 pub use real::RealDisk;
+pub use sim::{Faults, Latency, PowerCut, SimDisk};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
