@@ -93,10 +93,9 @@ pub fn purge(disk: &dyn Disk, dir: &Path, keep: usize) -> Result<Vec<SegmentName
             Err(error) => return Err(error),
         };
         disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
-        removed.push(name);
-    }
-    if !removed.is_empty() {
+        // One by one: a power cut that kept a later removal and lost an earlier one would leave a hole.
         disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        removed.push(name);
     }
     Ok(removed)
 }

@@ -164,12 +164,19 @@ impl Entry {
                 _ => return Err("not an entry"),
             }
         }
-        let kind = u8::try_from(kind).ok().filter(|kind| *kind <= 2).ok_or("an entry of unknown type")?;
+        if kind > 2 {
+            return Err("an entry of unknown type");
+        }
         if index == 0 {
             return Err("an entry without an index");
         }
+        // The CRC does not cover a record's type: a hard state must not pass for an entry. Every membership change has
+        // a term and data; only the one that leaves a joint configuration (2) has no data.
+        if kind != u64::from(ENTRY_NORMAL) && (term == 0 || (kind == 1 && data.is_empty())) {
+            return Err("not a membership change");
+        }
         let data = if data.is_empty() { Bytes::new() } else { encoded.slice_ref(data) };
-        Ok(Self { index, term, kind, data, encoded })
+        Ok(Self { index, term, kind: kind as u8, data, encoded })
     }
 }
 

@@ -126,7 +126,9 @@ impl SegmentReader {
             }
             Err(Unsound::Unreadable(damage)) => {
                 self.check_length_field(raw)?;
-                if is_last && has_unwritten_sector(&body, offset + LENGTH_FIELD_LEN as u64) {
+                // A record of no bytes: only the field itself was hit, in what was never written.
+                let hollow = field.record_len == 0;
+                if is_last && (hollow || has_unwritten_sector(&body, offset + LENGTH_FIELD_LEN as u64)) {
                     return Ok(Step::Torn { offset, torn: Torn::UnwrittenSector });
                 }
                 Err(self.damaged(damage))

@@ -1,4 +1,7 @@
 //! The log from outside: through its public API, on real and simulated disks.
 
 mod committer;
+mod crash;
+mod damage;
+mod power;
 mod roundtrip;
