@@ -251,7 +251,10 @@ impl SegmentReader {
                 continue;
             }
             let body = self.read_body(field)?;
+            let before = self.crc();
             if self.check(&body, field).is_ok() {
+                // Only tried, not taken.
+                self.chain = before.map(Chain::from_value);
                 return Err(self.damaged(Damage::Length { found: raw, expected: Some(neighbour) }));
             }
         }

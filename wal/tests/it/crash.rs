@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use stanchion_disk::{Faults, SimDisk};
 use stanchion_wal::{
     EntryRef, Error, HardState, Opening, Options, Prepare, Record, Records, SnapshotMark, Wal, purge,
 };
 
-use crate::power::{PowerDisk, Random};
+use crate::random::Random;
 
 const DIR: &str = "wal";
 const SEGMENT_SIZE: u64 = 3000;
@@ -76,7 +77,7 @@ fn data(id: u64, len: usize) -> Vec<u8> {
 }
 
 /// One step of a history; the random choices are made here and only here, so a history repeats.
-fn step(wal: &mut Wal, history: &mut History, random: &mut Random, disk: &PowerDisk) -> Result<(), Error> {
+fn step(wal: &mut Wal, history: &mut History, random: &mut Random, disk: &SimDisk) -> Result<(), Error> {
     match random.below(12) {
         0..=5 => append(wal, history, random),
         6..=7 => wal.sync().map(|()| history.synced = history.events.len()),
@@ -133,7 +134,7 @@ fn append(wal: &mut Wal, history: &mut History, random: &mut Random) -> Result<(
 }
 
 /// Runs a history until it ends or the power is gone. Returns what must survive.
-fn run(disk: &PowerDisk, seed: u64) -> History {
+fn run(disk: &SimDisk, seed: u64) -> History {
     let mut random = Random::new(seed);
     let mut history = History::default();
     let steps = 6 + random.below(14);
@@ -156,12 +157,12 @@ fn run(disk: &PowerDisk, seed: u64) -> History {
     history
 }
 
-fn open(disk: &PowerDisk) -> Result<Opening, Error> {
+fn open(disk: &SimDisk) -> Result<Opening, Error> {
     let mark = newest_mark(disk)?;
     Wal::open(Arc::new(disk.clone()), DIR, mark.index, mark.term, options())
 }
 
-fn newest_mark(disk: &PowerDisk) -> Result<SnapshotMark, Error> {
+fn newest_mark(disk: &SimDisk) -> Result<SnapshotMark, Error> {
     let mut records = Records::open(Arc::new(disk.clone()), DIR)?;
     let mut newest = SnapshotMark::default();
     while let Some((_, record)) = records.next_record()? {
@@ -173,7 +174,7 @@ fn newest_mark(disk: &PowerDisk) -> Result<SnapshotMark, Error> {
 }
 
 /// All that is in the directory.
-fn events(disk: &PowerDisk) -> Result<Vec<Event>, Error> {
+fn events(disk: &SimDisk) -> Result<Vec<Event>, Error> {
     let mut records = Records::open(Arc::new(disk.clone()), DIR)?;
     let mut found = History::default();
     while let Some((_, record)) = records.next_record()? {
@@ -220,7 +221,7 @@ fn recovered(history: &mut History, found: &[Event], seed: u64) {
 }
 
 /// What the power left must open, hold what it must, and take more.
-fn check(disk: &PowerDisk, mut history: History, random: &mut Random, seed: u64) {
+fn check(disk: &SimDisk, mut history: History, random: &mut Random, seed: u64) {
     match stanchion_wal::exists(disk, Path::new(DIR)) {
         Ok(false) => return assert_eq!(history.synced, 0, "seed {seed}: the log is gone"),
         Ok(true) => {}
@@ -232,9 +233,9 @@ fn check(disk: &PowerDisk, mut history: History, random: &mut Random, seed: u64)
     // A second cut, while the log is being opened.
     let mut disk = disk.clone();
     if random.below(3) == 0 {
-        disk.cut_power_at(disk.ops() + random.below(5));
+        disk.crash_at(disk.changes() + 1 + random.below(5));
         let finished = open(&disk).and_then(Opening::finish).is_ok();
-        disk = disk.survivor(random);
+        disk = disk.after_power_cut(random.next());
         let found = events(&disk).unwrap_or_else(|error| panic!("seed {seed}: second cut: {error}"));
         recovered(&mut history, &found, seed);
         assert!(finished || history.synced == history.events.len());
@@ -249,23 +250,24 @@ fn check(disk: &PowerDisk, mut history: History, random: &mut Random, seed: u64)
     }
     append(&mut wal, &mut history, random).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     drop(wal);
-    let disk = disk.survivor(random);
+    let disk = disk.after_power_cut(random.next());
     let found = events(&disk).unwrap_or_else(|error| panic!("seed {seed}: written on: {error}"));
     recovered(&mut history, &found, seed);
 }
 
 /// All cuts of one history; returns their number.
 fn cut_everywhere(seed: u64) -> u64 {
-    let whole = PowerDisk::new();
+    let whole = SimDisk::new(seed);
     run(&whole, seed);
-    for op in 0..whole.ops() {
-        let disk = PowerDisk::new();
-        disk.cut_power_at(op);
+    for change in 1..=whole.changes() {
+        let disk = SimDisk::new(seed);
+        disk.crash_at(change);
         let history = run(&disk, seed);
-        let mut random = Random::new(seed ^ op << 32);
-        check(&disk.survivor(&mut random), history, &mut random, seed);
+        assert!(disk.is_crashed(), "seed {seed}: a history repeats itself");
+        let mut random = Random::new(seed ^ change << 32);
+        check(&disk.after_power_cut(random.next()), history, &mut random, seed);
     }
-    whole.ops()
+    whole.changes()
 }
 
 #[test]
@@ -287,28 +289,28 @@ fn one_seed() {
 
 #[test]
 fn after_a_failed_sync_nothing_more_is_taken() {
-    for op in 0..60 {
-        let disk = PowerDisk::new();
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
         let mut wal = Wal::create(Arc::new(disk.clone()), DIR, b"", options()).unwrap();
-        disk.fail_sync_at(disk.ops() + op);
+        disk.set_faults(Faults { sync_error: 0.2, ..Faults::default() });
         let mut history = History::default();
-        let mut random = Random::new(op);
+        let mut random = Random::new(seed);
         let failed = loop {
-            let result = append(&mut wal, &mut history, &mut random).and_then(|()| wal.sync());
-            match result {
+            match append(&mut wal, &mut history, &mut random).and_then(|()| wal.sync()) {
                 Ok(()) => history.synced = history.events.len(),
                 Err(error) => break error,
             }
         };
-        assert!(failed.to_string().contains("sync"), "{failed}");
+        assert!(failed.to_string().contains("cannot sync wal/"), "{failed}");
         let refused = wal.sync().unwrap_err();
         assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
         assert!(refused.to_string().contains(&failed.to_string()), "{refused}");
         assert!(matches!(wal.append(&HardState::default(), &[]), Err(Error::Poisoned { .. })));
         assert!(matches!(wal.cut(), Err(Error::Poisoned { .. })));
         drop(wal);
-        let disk = disk.survivor(&mut random);
+        let disk = disk.after_power_cut(seed);
+        disk.set_faults(Faults::default());
         let found = events(&disk).unwrap();
-        recovered(&mut history, &found, op);
+        recovered(&mut history, &found, seed);
     }
 }

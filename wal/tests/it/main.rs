@@ -3,5 +3,5 @@
 mod committer;
 mod crash;
 mod damage;
-mod power;
+mod random;
 mod roundtrip;
