@@ -33,12 +33,17 @@ mod tests {
 
     #[test]
     fn wch_29_pieces_stay_below_the_limit_and_hold_an_event_each() {
-        assert_eq!(fragments(10, &[20, 20], 51), [0..2]);
-        assert_eq!(fragments(10, &[20, 20], 50), [0..1, 1..2]);
-        assert_eq!(fragments(10, &[1000], 50), [0..1]);
-        assert_eq!(fragments(10, &[1000, 1, 1, 1000], 50), [0..1, 1..3, 3..4]);
-        assert_eq!(fragments(10, &[20, 19, 20, 19, 20], 50), [0..2, 2..4, 4..5]);
-        assert_eq!(fragments(10, &[], 5), [0..0]);
-        assert_eq!(fragments(10, &[usize::MAX, usize::MAX], 5), [0..1, 1..2]);
+        let ends = |sizes: &[usize], limit| -> Vec<usize> {
+            let pieces = fragments(10, sizes, limit);
+            assert!(pieces.iter().zip(pieces.iter().skip(1)).all(|(a, b)| a.end == b.start), "no gap: {pieces:?}");
+            pieces.iter().map(|piece| piece.end).collect()
+        };
+        assert_eq!(ends(&[20, 20], 51), [2]);
+        assert_eq!(ends(&[20, 20], 50), [1, 2]);
+        assert_eq!(ends(&[1000], 50), [1]);
+        assert_eq!(ends(&[1000, 1, 1, 1000], 50), [1, 3, 4]);
+        assert_eq!(ends(&[20, 19, 20, 19, 20], 50), [2, 4, 5]);
+        assert_eq!(ends(&[], 5), [0]);
+        assert_eq!(ends(&[usize::MAX, usize::MAX], 5), [1, 2]);
     }
 }
