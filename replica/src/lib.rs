@@ -3,4 +3,6 @@
 //! What lives here: what a member decides. What may not: threads, clocks, sockets and system calls; time,
 //! randomness, disk and network are arguments or outputs.
 
+pub mod apply;
+pub mod history;
 pub mod membership;

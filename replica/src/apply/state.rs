@@ -1,0 +1,74 @@
+//! Loading what was applied before the last stop, and the translation of records.
+//!
+//! Users and permissions are not built yet: a store in which authentication is on is refused here, since serving it
+//! without would open it to everybody.
+
+use std::sync::Arc;
+
+use stanchion_lease::{Lessor, Stored};
+use stanchion_mvcc::schema::{self, LeaseRecord, MemberRecord};
+use stanchion_mvcc::{Recovered, Store};
+
+use super::{Applier, Config, Fatal};
+use crate::membership::{Cluster, Member};
+
+impl Applier {
+    /// Loads leases, alarms, members and versions from an opened store. Keys whose lease no longer exists are kept,
+    /// without a lease.
+    ///
+    /// # Errors
+    /// [`Fatal::Load`]: records that cannot be read, or authentication that is on.
+    pub fn open(config: Config, store: Arc<Store>, recovered: &Recovered) -> Result<Applier, Fatal> {
+        let from = store.read();
+        if schema::auth_enabled(&from).map_err(load)? {
+            return Err(Fatal::Load { what: "authentication is on, and this version does not know it yet".to_owned() });
+        }
+        let leases = schema::leases(&from).map_err(load)?;
+        let mut lessor = Lessor::recover(config.lease.clone(), leases.into_iter().map(stored_lease)).map_err(load)?;
+        for attached in &recovered.lease_keys {
+            if lessor.contains(attached.lease) {
+                lessor.attach(attached.lease, &attached.key).map_err(load)?;
+            }
+        }
+        let members = schema::members(&from).map_err(load)?.into_iter().map(member);
+        let cluster = Cluster::new(members, schema::removed_members(&from).map_err(load)?);
+        Ok(Applier {
+            lessor,
+            cluster,
+            cluster_version: schema::cluster_version(&from).map_err(load)?,
+            downgrade: schema::downgrade(&from).map_err(load)?.unwrap_or_default(),
+            alarms: schema::alarms(&from).map_err(load)?.into_iter().collect(),
+            applied: recovered.applied,
+            config,
+            store,
+        })
+    }
+}
+
+fn load(error: impl std::fmt::Display) -> Fatal {
+    Fatal::Load { what: error.to_string() }
+}
+
+pub(super) fn stored_lease(record: LeaseRecord) -> Stored {
+    Stored { id: record.id, ttl_seconds: record.ttl, remaining_seconds: record.remaining_ttl }
+}
+
+pub(super) fn member_record(member: &Member) -> MemberRecord {
+    MemberRecord {
+        id: member.id,
+        peer_urls: member.peer_urls.clone(),
+        is_learner: member.is_learner,
+        name: member.name.clone(),
+        client_urls: member.client_urls.clone(),
+    }
+}
+
+fn member(record: MemberRecord) -> Member {
+    Member {
+        id: record.id,
+        peer_urls: record.peer_urls,
+        is_learner: record.is_learner,
+        name: record.name,
+        client_urls: record.client_urls,
+    }
+}
