@@ -35,7 +35,10 @@ mod tests {
     fn wch_29_pieces_stay_below_the_limit_and_hold_an_event_each() {
         let ends = |sizes: &[usize], limit| -> Vec<usize> {
             let pieces = fragments(10, sizes, limit);
-            assert!(pieces.iter().zip(pieces.iter().skip(1)).all(|(a, b)| a.end == b.start), "no gap: {pieces:?}");
+            assert!(
+                pieces.iter().zip(pieces.iter().skip(1)).all(|(a, b)| a.end == b.start),
+                "no gap: {pieces:?}"
+            );
             pieces.iter().map(|piece| piece.end).collect()
         };
         assert_eq!(ends(&[20, 20], 51), [2]);

@@ -4,17 +4,23 @@ use bytes::Bytes;
 use prost::Message as _;
 use stanchion_api::{etcdserverpb as pb, mvccpb};
 use stanchion_lease::Lessor;
-use stanchion_mvcc::{KeyRange, Put, RangeOptions, RangeResult, RevisionFilter, SortOrder, SortTarget, WriteTxn};
+use stanchion_mvcc::{
+    KeyRange, Put, RangeOptions, RangeResult, RevisionFilter, SortOrder, SortTarget, WriteTxn,
+};
 
-use super::error::Failure;
 use super::Refusal;
+use super::error::Failure;
 
 /// A header with a revision alone.
 pub(super) fn header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..Default::default() })
 }
 
-pub(super) fn put(txn: &mut WriteTxn<'_>, lessor: &Lessor, request: &pb::PutRequest) -> Result<pb::PutResponse, Failure> {
+pub(super) fn put(
+    txn: &mut WriteTxn<'_>,
+    lessor: &Lessor,
+    request: &pb::PutRequest,
+) -> Result<pb::PutResponse, Failure> {
     check_put(txn, lessor, request)?;
     let prev = txn.put(Put {
         key: &request.key,
@@ -27,7 +33,11 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, lessor: &Lessor, request: &pb::PutRequ
 }
 
 /// Everything that can refuse a put, on what the transaction sees now.
-pub(super) fn check_put(txn: &WriteTxn<'_>, lessor: &Lessor, request: &pb::PutRequest) -> Result<(), Refusal> {
+pub(super) fn check_put(
+    txn: &WriteTxn<'_>,
+    lessor: &Lessor,
+    request: &pb::PutRequest,
+) -> Result<(), Refusal> {
     if request.key.is_empty() {
         return Err(Refusal::EmptyKey);
     }
@@ -54,7 +64,10 @@ pub(super) fn delete_range(
     })
 }
 
-pub(super) fn range(txn: &mut WriteTxn<'_>, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
+pub(super) fn range(
+    txn: &mut WriteTxn<'_>,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, Failure> {
     let options = range_options(request)?;
     let result = txn.range(KeyRange::from_request(&request.key, &request.range_end), &options)?;
     range_response(txn.revision(), &result)

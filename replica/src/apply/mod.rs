@@ -24,8 +24,8 @@ use stanchion_lease::Lessor;
 use stanchion_mvcc::schema::{self, AlarmRecord, DowngradeRecord, LeaseRecord};
 use stanchion_mvcc::{Applied, KeyRange, Store, WriteTxn, Written};
 
-pub use effect::{Effect, Reply};
 pub(crate) use effect::watch_event;
+pub use effect::{Effect, Reply};
 pub use error::{Fatal, Refusal};
 pub use kv::range_options;
 
@@ -153,7 +153,13 @@ impl Applier {
     ///
     /// # Errors
     /// [`Fatal::Store`]: the member must stop.
-    pub fn apply(&mut self, now_ms: u64, index: u64, term: u64, data: Bytes) -> Result<Option<Effect>, Fatal> {
+    pub fn apply(
+        &mut self,
+        now_ms: u64,
+        index: u64,
+        term: u64,
+        data: Bytes,
+    ) -> Result<Option<Effect>, Fatal> {
         if index <= self.applied.index {
             return Ok(None);
         }
@@ -171,7 +177,10 @@ impl Applier {
             None => Err(Refusal::Unknown { what: "no request".to_owned() }),
         });
         let mut effect = Effect { id, result: Ok(Reply::Done), events: None, raise_no_space: false };
-        match request.map_err(Failure::from).and_then(|request| self.run(now_ms, applied, &request, &mut effect)) {
+        match request
+            .map_err(Failure::from)
+            .and_then(|request| self.run(now_ms, applied, &request, &mut effect))
+        {
             Ok(reply) => effect.result = Ok(reply),
             Err(Failure::Store(source)) => return Err(Fatal::Store { index, source }),
             Err(Failure::Refused(refusal)) => {
@@ -325,10 +334,17 @@ impl Applier {
         Ok(Reply::LeaseRevoke(pb::LeaseRevokeResponse { header: kv::header(txn.revision()) }))
     }
 
-    fn checkpoint(&mut self, now_ms: u64, txn: &mut WriteTxn<'_>, request: &pb::LeaseCheckpointRequest) -> Reply {
+    fn checkpoint(
+        &mut self,
+        now_ms: u64,
+        txn: &mut WriteTxn<'_>,
+        request: &pb::LeaseCheckpointRequest,
+    ) -> Reply {
         for checkpoint in &request.checkpoints {
             // A lease that was revoked meanwhile needs none.
-            let Ok(stored) = self.lessor.checkpoint(now_ms, checkpoint.id, checkpoint.remaining_ttl) else { continue };
+            let Ok(stored) = self.lessor.checkpoint(now_ms, checkpoint.id, checkpoint.remaining_ttl) else {
+                continue;
+            };
             if self.config.persist_lease_checkpoints {
                 schema::put_lease(txn, lease_record(stored));
             }
@@ -356,11 +372,16 @@ impl Applier {
             }
             Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_) => Vec::new(),
         };
-        let alarms = listed.into_iter().map(|a| pb::AlarmMember { member_id: a.member_id, alarm: a.alarm }).collect();
+        let alarms =
+            listed.into_iter().map(|a| pb::AlarmMember { member_id: a.member_id, alarm: a.alarm }).collect();
         Reply::Alarm(pb::AlarmResponse { header: kv::header(txn.revision()), alarms })
     }
 
-    fn publish(&mut self, txn: &mut WriteTxn<'_>, request: &membershippb::ClusterMemberAttrSetRequest) -> Reply {
+    fn publish(
+        &mut self,
+        txn: &mut WriteTxn<'_>,
+        request: &membershippb::ClusterMemberAttrSetRequest,
+    ) -> Reply {
         let attributes = request.member_attributes.clone().unwrap_or_default();
         if self.cluster.publish(request.member_id, &attributes.name, &attributes.client_urls) {
             let member = self.cluster.member(request.member_id).expect("published, so it exists");
@@ -372,7 +393,8 @@ impl Applier {
     /// Whether a request of that cost fits into the quota: what costs nothing always does.
     #[must_use]
     pub fn fits(&self, cost: u64) -> bool {
-        cost == 0 || self.config.quota_bytes.is_none_or(|quota| self.store.size().saturating_add(cost) < quota)
+        cost == 0
+            || self.config.quota_bytes.is_none_or(|quota| self.store.size().saturating_add(cost) < quota)
     }
 
     /// Whether an alarm of this kind is on, of any member.

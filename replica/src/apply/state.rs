@@ -21,10 +21,13 @@ impl Applier {
     pub fn open(config: Config, store: Arc<Store>, recovered: &Recovered) -> Result<Applier, Fatal> {
         let from = store.read();
         if schema::auth_enabled(&from).map_err(load)? {
-            return Err(Fatal::Load { what: "authentication is on, and this version does not know it yet".to_owned() });
+            return Err(Fatal::Load {
+                what: "authentication is on, and this version does not know it yet".to_owned(),
+            });
         }
         let leases = schema::leases(&from).map_err(load)?;
-        let mut lessor = Lessor::recover(config.lease.clone(), leases.into_iter().map(stored_lease)).map_err(load)?;
+        let mut lessor =
+            Lessor::recover(config.lease.clone(), leases.into_iter().map(stored_lease)).map_err(load)?;
         for attached in &recovered.lease_keys {
             if lessor.contains(attached.lease) {
                 lessor.attach(attached.lease, &attached.key).map_err(load)?;

@@ -64,7 +64,9 @@ fn check(txn: &mut WriteTxn<'_>, lessor: &Lessor, path: &Path<'_>) -> Result<(),
                 txn.range(KeyRange::single(&[0]), &options)?;
             }
             Some(Request::RequestPut(request)) => kv::check_put(txn, lessor, request)?,
-            Some(Request::RequestDeleteRange(request)) if request.key.is_empty() => return Err(Refusal::EmptyKey.into()),
+            Some(Request::RequestDeleteRange(request)) if request.key.is_empty() => {
+                return Err(Refusal::EmptyKey.into());
+            }
             Some(Request::RequestDeleteRange(_)) => {}
             Some(Request::RequestTxn(_)) => {
                 check(txn, lessor, nested.next().expect("every nested transaction has its path"))?;
@@ -116,7 +118,8 @@ fn holds(txn: &mut WriteTxn<'_>, compare: &pb::Compare) -> Result<bool, Failure>
 
 fn holds_for(pair: &mvccpb::KeyValue, compare: &pb::Compare) -> bool {
     let operand = compare.target_union.as_ref();
-    let number = |stored: i64, pick: fn(&TargetUnion) -> Option<i64>| stored.cmp(&operand.and_then(pick).unwrap_or(0));
+    let number =
+        |stored: i64, pick: fn(&TargetUnion) -> Option<i64>| stored.cmp(&operand.and_then(pick).unwrap_or(0));
     let ordering = match CompareTarget::try_from(compare.target) {
         Ok(CompareTarget::Version) => number(pair.version, |u| match u {
             TargetUnion::Version(n) => Some(*n),
