@@ -53,6 +53,17 @@ impl Image {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
         self.0.get(&(table, key.to_vec())).map(|v| &v[..])
     }
+    pub(crate) fn buckets(&self) -> Result<Vec<Vec<u8>>, FileError> {
+        Ok(Table::ALL.iter().map(|t| t.name().as_bytes().to_vec()).collect())
+    }
+    pub(crate) fn scan_bucket<'a>(
+        &'a self,
+        bucket: &[u8],
+        from: &[u8],
+        visit: impl FnMut(&'a [u8], &'a [u8]) -> ControlFlow<()>,
+    ) -> Result<(), FileError> {
+        self.scan(Table::ALL.into_iter().find(|t| t.name().as_bytes() == bucket).unwrap(), from, visit)
+    }
     pub(crate) fn first_from(&self, table: Table, from: &[u8]) -> Result<Option<Record<'_>>, FileError> {
         let mut r = None;
         self.scan(table, from, |k, v| {

@@ -1,4 +1,10 @@
-//! A multi-version key-value store over a bbolt file, byte-compatible with etcd's.
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! `revision`, `kv`, `pb`: the bytes of a row. `index`: which keys live when, in memory. `buffer`, `commit`, `file`:
+//! how rows reach the file. `read`, `range`, `history`, `write`: transactions. `compact`, `restore`, `hash`: work over
+//! all rows. `schema`: the other buckets. `store` ties them together and says which lock is held for what.
 
 mod buffer;
 mod commit;

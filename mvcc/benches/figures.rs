@@ -1,0 +1,182 @@
+//! Figures that are no operation's cost: memory per key, restore, compaction, and how slow the slowest puts are beside
+//! heavy work. Prints one line each and fails where a promise is broken.
+//!
+//! `STANCHION_BENCH_KEYS=1000000` chooses the number of keys.
+#![allow(clippy::print_stdout, reason = "printing is what this is for")]
+
+use std::alloc::System;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cap::Cap;
+use stanchion_disk::RealDisk;
+use stanchion_mvcc::{CompactionStep, KeyRange, Put, RangeOptions, Store, StoreOptions};
+
+#[global_allocator]
+static ALLOCATED: Cap<System> = Cap::new(System, usize::MAX);
+
+const VALUE: [u8; 256] = [b'v'; 256];
+const KEY_LEN: usize = 16;
+/// Rows per compaction step: a few milliseconds of work.
+const COMPACTION_ROWS: usize = 20_000;
+
+fn key(i: u64) -> [u8; KEY_LEN] {
+    let mut key = *b"/bench/_________";
+    key[8..].copy_from_slice(&i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    key
+}
+
+fn open(path: &Path, threads: usize) -> Store {
+    let options = StoreOptions { restore_threads: threads, ..StoreOptions::default() };
+    Store::open(Arc::new(RealDisk), path, &options).expect("the store opens").0
+}
+
+fn put_keys(store: &Store, keys: impl Iterator<Item = u64>) {
+    for (n, i) in keys.enumerate() {
+        let mut txn = store.write();
+        txn.put(Put::new(&key(i), &VALUE)).expect("a put");
+        assert_eq!(txn.end().events.len(), 1);
+        if n % 50_000 == 49_999 {
+            store.commit().expect("a commit");
+        }
+    }
+    store.commit().expect("a commit");
+}
+
+fn memory(path: &Path, keys: u64) {
+    let before = ALLOCATED.allocated();
+    let store = open(path, 0);
+    let bytes = |from: usize| (ALLOCATED.allocated() - from) as f64;
+    put_keys(&store, 0..keys);
+    let single = bytes(before) / keys as f64;
+    println!(
+        "memory: {single:.1} bytes per key of {KEY_LEN} bytes with one revision, written in random order"
+    );
+    assert!(single <= (KEY_LEN + 96) as f64, "a key with one revision may cost its length and 96 bytes");
+    for revisions in 2..=10 {
+        put_keys(&store, 0..keys / 10);
+        let more = (bytes(before) - single * keys as f64) / (keys / 10) as f64;
+        let most = 24.0 * f64::from(revisions - 1) + (KEY_LEN + 96) as f64 - single;
+        println!("memory: {revisions} revisions: {more:.1} bytes more than with one");
+        assert!(more <= most, "{revisions} revisions may cost {most:.1} bytes more");
+    }
+    drop(store);
+    for threads in [1, 2] {
+        let before = ALLOCATED.allocated();
+        let start = Instant::now();
+        let store = open(path, threads);
+        let took = start.elapsed();
+        let rows = keys + keys / 10 * 9;
+        println!(
+            "restore with {threads} threads: {rows} rows of {keys} keys in {took:.2?}, {:.2} million keys/s, {:.2} million rows/s, {:.1} bytes per key",
+            keys as f64 / took.as_secs_f64() / 1e6,
+            rows as f64 / took.as_secs_f64() / 1e6,
+            bytes(before) / keys as f64,
+        );
+        drop(store);
+    }
+}
+
+/// One million live keys and a quarter more stale revisions, compacted while puts go on.
+fn compaction(path: &Path, keys: u64) {
+    let store = Arc::new(open(path, 0));
+    put_keys(&store, 0..keys);
+    put_keys(&store, 0..keys / 4);
+    store.compact(store.revision()).expect("the current revision");
+    let start = Instant::now();
+    let removed = thread::scope(|scope| {
+        let compactor = scope.spawn(|| {
+            loop {
+                if let CompactionStep::Finished(progress) =
+                    store.compaction_step(COMPACTION_ROWS).expect("a step")
+                {
+                    return progress.rows_removed;
+                }
+            }
+        });
+        let latencies = Latencies::of_puts(&store, keys, || compactor.is_finished());
+        latencies.print("beside a compaction");
+        compactor.join().expect("the compactor ends")
+    });
+    println!("compaction: {removed} of {} rows removed in {:.2?}", keys + keys / 4, start.elapsed());
+    assert_eq!(removed, keys / 4);
+}
+
+/// Puts beside a thread that reads all keys again and again, and a committer.
+fn ranges(path: &Path, keys: u64) {
+    let store = Arc::new(open(path, 0));
+    put_keys(&store, 0..keys);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let all = store.read().range(KeyRange::ALL, &RangeOptions::default()).expect("a read");
+                assert!(all.count >= keys);
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(100));
+                store.commit().expect("a commit");
+            }
+        });
+        let start = Instant::now();
+        let latencies = Latencies::of_puts(&store, keys, || start.elapsed() > Duration::from_secs(5));
+        stop.store(true, Ordering::Relaxed);
+        latencies.print("beside ranges of all keys");
+    });
+}
+
+/// How long puts took, sorted.
+struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// About 20,000 puts a second until it is time to stop.
+    fn of_puts(store: &Store, keys: u64, stop: impl Fn() -> bool) -> Self {
+        let (mut all, mut i) = (Vec::new(), 0u64);
+        while !stop() {
+            for _ in 0..20 {
+                i += 1;
+                let key = key(i.wrapping_mul(0x5851_f42d_4c95_7f2d) % keys);
+                let start = Instant::now();
+                let mut txn = store.write();
+                txn.put(Put::new(&key, &VALUE)).expect("a put");
+                assert_eq!(txn.end().events.len(), 1);
+                all.push(start.elapsed());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        all.sort_unstable();
+        Self(all)
+    }
+
+    fn print(&self, beside: &str) {
+        let at = |part: f64| self.0[((self.0.len() - 1) as f64 * part) as usize];
+        println!(
+            "put {beside}: {} puts, median {:.1?}, p99 {:.1?}, p99.9 {:.1?}, most {:.1?}",
+            self.0.len(),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0)
+        );
+    }
+}
+
+fn main() {
+    let chosen = std::env::var("STANCHION_BENCH_KEYS").unwrap_or_else(|_| "1000000".into());
+    let keys: u64 = chosen.parse().expect("a number of keys");
+    for (name, figure) in
+        [("memory", memory as fn(&Path, u64)), ("compaction", compaction), ("ranges", ranges)]
+    {
+        // Cargo passes `--bench`; any other argument picks figures by name.
+        let picked: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        if picked.is_empty() || picked.iter().any(|argument| argument == name) {
+            let dir = tempfile::tempdir().expect("a directory");
+            figure(&dir.path().join("db"), keys);
+        }
+    }
+}
