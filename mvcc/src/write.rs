@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use crate::buffer::{Records, Row};
 use crate::index::{Change, KeyIndex};
@@ -65,6 +66,14 @@ pub struct Event {
     pub lease: i64,
 }
 
+impl Event {
+    /// The stored row. A tombstone's has the key alone, which is how its event begins.
+    fn row(&self) -> Row {
+        let value = if self.delete { self.kv.slice(..pb::bytes_len(&self.key)) } else { self.kv.clone() };
+        Row { key: RowKey { revision: self.revision, tombstone: self.delete }, value }
+    }
+}
+
 /// What a write transaction did.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
@@ -88,9 +97,8 @@ pub struct WriteTxn<'s> {
     /// An image from before, taken when something has to be read.
     view: Option<ReadTxn>,
     changes: Changes,
+    /// What was changed; an event's place is its sub revision, and its bytes begin with the stored row.
     events: Vec<Event>,
-    /// The stored form of each change; its place is its sub revision.
-    rows: Vec<Row>,
     records: Records,
     applied: Option<Applied>,
     compaction: Option<i64>,
@@ -102,7 +110,7 @@ pub struct WriteTxn<'s> {
 /// more than such a transaction itself. A long one, or one that reads a range after a change, has an index of its own.
 #[derive(Debug)]
 enum Changes {
-    Few(Vec<Pending>),
+    Few(SmallVec<[Pending; 1]>),
     Many(KeyIndex),
 }
 
@@ -126,9 +134,8 @@ impl<'s> WriteTxn<'s> {
             base,
             compacted,
             view: None,
-            changes: Changes::Few(Vec::new()),
+            changes: Changes::Few(SmallVec::new()),
             events: Vec::new(),
-            rows: Vec::new(),
             records: Records::new(),
             applied: None,
             compaction: None,
@@ -138,7 +145,7 @@ impl<'s> WriteTxn<'s> {
     /// The revision that the transaction sees: the one before it, plus 1 once it has changed something.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        self.base + i64::from(!self.rows.is_empty())
+        self.base + i64::from(!self.events.is_empty())
     }
 
     /// Puts a pair; returns the encoded pair from before if it was asked for and there was one.
@@ -183,7 +190,6 @@ impl<'s> WriteTxn<'s> {
         let stored = kv.encode();
         let key = key_of(&stored, put.key.len());
         self.record_change(&key, change, Some(meta));
-        self.rows.push(Row { key: RowKey::put(change.revision()), value: stored.clone() });
         self.events.push(Event {
             revision: change.revision(),
             delete: false,
@@ -217,15 +223,12 @@ impl<'s> WriteTxn<'s> {
 
     fn delete(&mut self, key: &[u8]) -> Result<()> {
         let change = self.next_change(true)?;
-        // The stored row has the key alone, the event also says when: the former is the latter's beginning.
         let event = KeyValueRef { key, mod_revision: change.main, ..KeyValueRef::default() };
         let mut bytes = BytesMut::with_capacity(event.encoded_len());
         event.encode_to(&mut bytes);
         let kv = bytes.freeze();
-        let stored = kv.slice(..pb::bytes_len(key));
         let key = key_of(&kv, key.len());
         self.record_change(&key, change, None);
-        self.rows.push(Row { key: RowKey::tombstone(change.revision()), value: stored });
         self.events.push(Event {
             revision: change.revision(),
             delete: true,
@@ -300,20 +303,20 @@ impl<'s> WriteTxn<'s> {
         let revision = self.revision();
         // Whoever still shares the index makes the writer copy: our own image must not.
         self.view = None;
-        self.writer.pending += self.rows.len() + self.records.len();
+        self.writer.pending += self.events.len() + self.records.len();
         if let Some(applied) = self.applied {
             self.writer.applied = applied;
         }
-        let rows = std::mem::take(&mut self.rows);
         let records = std::mem::take(&mut self.records);
-        if rows.is_empty() && records.is_empty() {
-            return Written { revision, events: Vec::new() };
+        let events = std::mem::take(&mut self.events);
+        if events.is_empty() && records.is_empty() {
+            return Written { revision, events };
         }
         // Readers look for rows of revisions they know only, so these can come first, outside the lock. The active
         // buffer cannot be frozen meanwhile: that takes the writer's lock.
         let active = self.store.published.read().rows.active.clone();
-        active.push_rows(rows);
-        let changes = std::mem::replace(&mut self.changes, Changes::Few(Vec::new()));
+        active.push_rows(events.iter().map(Event::row));
+        let changes = std::mem::replace(&mut self.changes, Changes::Few(SmallVec::new()));
         let mut published = self.store.published.write();
         active.push_records(records);
         let replaced = match changes {
@@ -334,11 +337,11 @@ impl<'s> WriteTxn<'s> {
         if let Some(compacted) = self.compaction {
             self.store.queue_compaction(compacted);
         }
-        Written { revision, events: std::mem::take(&mut self.events) }
+        Written { revision, events }
     }
 
     fn next_change(&self, tombstone: bool) -> Result<Change> {
-        let sub = u32::try_from(self.rows.len()).map_err(|_| Error::TooManyChanges { max: u32::MAX })?;
+        let sub = u32::try_from(self.events.len()).map_err(|_| Error::TooManyChanges { max: u32::MAX })?;
         Ok(Change { main: self.base + 1, sub, tombstone })
     }
 
@@ -413,9 +416,9 @@ fn key_of(kv: &Bytes, key_len: usize) -> Bytes {
 impl RowSource for WriteTxn<'_> {
     fn row(&self, revision: Revision) -> Result<RowBytes<'_>> {
         if revision.main > self.base {
-            let own = usize::try_from(revision.sub).ok().and_then(|sub| self.rows.get(sub));
+            let own = usize::try_from(revision.sub).ok().and_then(|sub| self.events.get(sub));
             let own = own.ok_or(Error::MissingRow { revision })?;
-            return Ok(RowBytes::Buffered(own.value.clone()));
+            return Ok(RowBytes::Buffered(own.row().value));
         }
         self.view.as_ref().expect("whoever reads rows takes an image first").rows.row(revision)
     }

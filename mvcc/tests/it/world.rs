@@ -1,8 +1,10 @@
 //! A store on a disk, for tests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use stanchion_disk::{Disk, RealDisk};
+use stanchion_disk::{Disk, SimDisk};
 use stanchion_mvcc::{Error, Event, Recovered, Store, StoreOptions};
 
 use crate::model::{Model, ModelEvent, Pair};
@@ -13,15 +15,23 @@ pub(crate) fn cases(usual: u32) -> u32 {
     usual * factor.unwrap_or(1)
 }
 
-/// A store and the directory that holds its file.
+/// Worlds made so far: each has a file name of its own.
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+/// A store and the disk that holds its file.
 pub(crate) struct World {
     store: Option<Store>,
-    dir: tempfile::TempDir,
+    disk: SimDisk,
+    path: PathBuf,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let mut world = Self { store: None, dir: tempfile::tempdir().expect("a directory for the test") };
+        let mut world = Self {
+            store: None,
+            disk: SimDisk::new(1),
+            path: format!("db{}", WORLDS.fetch_add(1, Ordering::Relaxed)).into(),
+        };
         let recovered = world.open();
         assert_eq!((recovered.revision, recovered.compact_revision, recovered.keys), (1, -1, 0));
         world
@@ -38,8 +48,8 @@ impl World {
     fn try_open(&mut self) -> Result<Recovered, Error> {
         // Durability is the crash tests' business; here only contents count.
         let options = StoreOptions { restore_threads: 3, sync: false, ..StoreOptions::default() };
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (store, recovered) = Store::open(disk, &self.dir.path().join("db"), &options)?;
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let (store, recovered) = Store::open(disk, &self.path, &options)?;
         self.store = Some(store);
         Ok(recovered)
     }
