@@ -1,4 +1,6 @@
-//! The only door to the file system.
+#![doc = include_str!("../README.md")]
+//!
+//! # The contract
 //!
 //! Storage engines in this workspace never call `std::fs`: they take a [`Disk`] and get [`File`]s from it.
 //! [`RealDisk`] passes each call on to one system call. A simulated disk takes the same calls and models what
