@@ -4,6 +4,8 @@
 //! data; those are the replica's.
 
 pub mod config;
+pub mod lifecycle;
 pub mod logging;
 pub mod member;
+pub mod metrics;
 pub mod refusal;
