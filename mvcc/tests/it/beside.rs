@@ -18,7 +18,7 @@ fn write(store: &Store) {
         let value = n.to_be_bytes();
         txn.put(Put::new(b"a", &value)).expect("a put");
         let other = format!("k{:03}", n % KEYS);
-        if n / KEYS % 2 == 0 {
+        if (n / KEYS).is_multiple_of(2) {
             txn.put(Put::new(other.as_bytes(), &value)).expect("a put");
         } else {
             txn.delete_range(KeyRange::single(other.as_bytes()), false).expect("a delete");
