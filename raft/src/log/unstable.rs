@@ -1,0 +1,140 @@
+//! The part of the log that is not known to be durable: at most one snapshot, and entries behind it.
+
+use std::collections::VecDeque;
+
+use super::EntryId;
+use crate::proto::{Entry, Snapshot};
+
+/// Entries `offset..end`, of which those before `offset_in_progress` were handed out for persistence.
+///
+/// Invariants: `entries[i].index == offset + i`; `offset <= offset_in_progress <= end`; a snapshot ends just before
+/// or ahead of `offset`.
+#[derive(Debug)]
+pub(super) struct Unstable {
+    snapshot: Option<Snapshot>,
+    snapshot_in_progress: bool,
+    entries: VecDeque<Entry>,
+    offset: u64,
+    offset_in_progress: u64,
+}
+
+impl Unstable {
+    pub(super) fn new(offset: u64) -> Self {
+        Self {
+            snapshot: None,
+            snapshot_in_progress: false,
+            entries: VecDeque::new(),
+            offset,
+            offset_in_progress: offset,
+        }
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// One past the last entry.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.entries.len() as u64
+    }
+
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    pub(super) fn snapshot_id(&self) -> Option<EntryId> {
+        self.snapshot.as_ref().map(|s| EntryId { index: s.metadata.index, term: s.metadata.term })
+    }
+
+    pub(super) fn term(&self, index: u64) -> Option<u64> {
+        if index < self.offset {
+            return self.snapshot_id().filter(|id| id.index == index).map(|id| id.term);
+        }
+        self.entries.get((index - self.offset) as usize).map(|e| e.term)
+    }
+
+    pub(super) fn slice(
+        &self,
+        low: u64,
+        high: u64,
+        max_bytes: u64,
+        at_least_one: bool,
+        out: &mut Vec<Entry>,
+    ) {
+        let (start, end) = ((low - self.offset) as usize, (high - self.offset) as usize);
+        let (mut n, mut bytes) = (0, 0u64);
+        for e in self.entries.range(start..end) {
+            bytes += e.encoded_len() as u64;
+            if bytes > max_bytes && !(n == 0 && at_least_one) {
+                break;
+            }
+            n += 1;
+        }
+        out.reserve(n);
+        out.extend(self.entries.range(start..start + n).cloned());
+    }
+
+    pub(super) fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    pub(super) fn has_next_entries(&self) -> bool {
+        self.offset_in_progress < self.end()
+    }
+
+    pub(super) fn next_entries(&self) -> Vec<Entry> {
+        self.entries.range((self.offset_in_progress - self.offset) as usize..).cloned().collect()
+    }
+
+    pub(super) fn has_next_snapshot(&self) -> bool {
+        self.snapshot.is_some() && !self.snapshot_in_progress
+    }
+
+    pub(super) fn next_snapshot(&self) -> Option<Snapshot> {
+        self.snapshot.clone().filter(|_| !self.snapshot_in_progress)
+    }
+
+    pub(super) fn accept_in_progress(&mut self) {
+        self.offset_in_progress = self.end();
+        self.snapshot_in_progress = self.snapshot.is_some();
+    }
+
+    pub(super) fn stable_to(&mut self, id: EntryId) {
+        // Another term: a write of entries that have been replaced since. Below the offset: known already.
+        if id.index < self.offset || self.term(id.index) != Some(id.term) {
+            return;
+        }
+        self.entries.drain(..(id.index + 1 - self.offset) as usize);
+        self.offset = id.index + 1;
+        self.offset_in_progress = self.offset_in_progress.max(self.offset);
+    }
+
+    pub(super) fn stable_snapshot_to(&mut self, index: u64) {
+        if self.snapshot_id().is_some_and(|id| id.index == index) {
+            self.snapshot = None;
+            self.snapshot_in_progress = false;
+        }
+    }
+
+    pub(super) fn restore(&mut self, snapshot: Snapshot) {
+        self.offset = snapshot.metadata.index + 1;
+        self.offset_in_progress = self.offset;
+        self.entries.clear();
+        self.snapshot = Some(snapshot);
+        self.snapshot_in_progress = false;
+    }
+
+    /// Appends `entries`, replacing whatever is held from the first of them on.
+    pub(super) fn truncate_and_append(&mut self, entries: Vec<Entry>) {
+        let Some(from) = entries.first().map(|e| e.index) else { return };
+        if from <= self.offset {
+            // Durable entries are replaced: storage is told by the entries that it gets next.
+            self.offset = from;
+            self.entries.clear();
+        } else {
+            self.entries.truncate((from - self.offset) as usize);
+        }
+        self.offset_in_progress = self.offset_in_progress.min(from);
+        self.entries.extend(entries);
+    }
+}

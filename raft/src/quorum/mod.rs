@@ -1,0 +1,20 @@
+//! Quorums: pure arithmetic on sets of voters. No progress, no messages.
+
+mod joint;
+mod majority;
+mod set;
+
+pub use self::joint::JointConfig;
+pub use self::majority::MajorityConfig;
+pub use self::set::IdSet;
+
+/// How an election stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteResult {
+    /// Outstanding answers decide.
+    Pending,
+    /// A quorum refused.
+    Lost,
+    /// A quorum granted.
+    Won,
+}

@@ -1,0 +1,244 @@
+//! The leader sends entries, snapshots and heartbeats, and counts what comes back (paper, 5.3; thesis, 10.2.1).
+
+use super::Raft;
+use crate::error::Error;
+use crate::log::EntryId;
+use crate::mutant::{self, Mutant};
+use crate::proto::{Entry, Message, MessageType as T, NONE};
+use crate::storage::{Storage, StorageError};
+use crate::trace::TraceEvent;
+use crate::tracker::ProgressState;
+
+impl<S: Storage> Raft<S> {
+    /// Sends everybody what is due, and the commit index in any case.
+    pub(super) fn broadcast_append(&mut self) -> Result<(), Error> {
+        self.each_peer(|raft, id| raft.send_append(id, true).map(drop))
+    }
+
+    pub(super) fn each_peer(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for at in 0..self.tracker.progress.len() {
+            match self.tracker.progress.id_at(at) {
+                Some(id) if id != self.id => visit(self, id)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `to` the next entries, or a snapshot if they are compacted. False if nothing was sent: the peer is
+    /// paused, or there are no entries and `even_empty` is false.
+    pub(super) fn send_append(&mut self, to: u64, even_empty: bool) -> Result<bool, Error> {
+        let Some(pr) = self.tracker.progress.get(to) else { return Ok(false) };
+        if pr.is_paused() {
+            return Ok(false);
+        }
+        let (next, window_open) = (pr.next, pr.state != ProgressState::Replicate || !pr.inflights.is_full());
+        // Nothing new and nobody to tell: the common answer of the loop that fills the window.
+        if !even_empty && next > self.log.last_index() {
+            return Ok(false);
+        }
+        let Some(log_term) = self.unless_compacted(self.log.term(next - 1))? else {
+            return self.send_snapshot(to);
+        };
+        let entries = if window_open {
+            match self.unless_compacted(self.log.entries_from(next, self.settings.max_bytes_per_msg))? {
+                Some(entries) => entries,
+                None => return self.send_snapshot(to),
+            }
+        } else {
+            Vec::new()
+        };
+        if entries.is_empty() && !even_empty {
+            return Ok(false);
+        }
+        let (count, bytes) = (entries.len() as u64, entries.iter().map(Entry::payload_len).sum());
+        let commit = self.log.committed;
+        self.send(Message { index: next - 1, log_term, entries, commit, ..Message::new(T::App, to) });
+        if let Some(pr) = self.tracker.progress.get_mut(to) {
+            pr.sent_entries(count, bytes);
+            pr.sent_commit = commit;
+        }
+        Ok(true)
+    }
+
+    fn unless_compacted<T>(&self, answer: Result<T, StorageError>) -> Result<Option<T>, Error> {
+        match answer {
+            Ok(v) => Ok(Some(v)),
+            Err(StorageError::Compacted { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn send_snapshot(&mut self, to: u64) -> Result<bool, Error> {
+        let active = self.tracker.progress.get(to).is_some_and(|pr| pr.recent_active);
+        if !active {
+            return Ok(false);
+        }
+        let snapshot = match self.log.snapshot() {
+            Err(Error::Storage(StorageError::SnapshotTemporarilyUnavailable)) => return Ok(false),
+            other => other?,
+        };
+        if snapshot.is_empty() {
+            return Err(Error::EmptySnapshot { to });
+        }
+        let index = snapshot.metadata.index;
+        if let Some(pr) = self.tracker.progress.get_mut(to) {
+            pr.become_snapshot(index);
+        }
+        self.trace_progress(to);
+        self.send(Message { snapshot: Some(Box::new(snapshot)), ..Message::new(T::Snap, to) });
+        Ok(true)
+    }
+
+    pub(super) fn broadcast_heartbeat(&mut self) {
+        self.read_round = Some(self.msgs.len());
+        let context = self.reads.context();
+        let committed = self.log.committed;
+        for at in 0..self.tracker.progress.len() {
+            let Some(id) = self.tracker.progress.id_at(at).filter(|id| *id != self.id) else { continue };
+            let Some(pr) = self.tracker.progress.get_mut(id) else { continue };
+            // The peer takes the index on trust: it must not be beyond what it is known to have.
+            let mut commit = committed.min(pr.match_index);
+            if mutant::active(Mutant::HeartbeatCommitUnclamped) {
+                commit = committed;
+            }
+            pr.sent_commit = commit;
+            self.send(Message { commit, context: context.clone(), ..Message::new(T::Heartbeat, id) });
+        }
+    }
+
+    pub(super) fn take_append_answer(&mut self, m: &Message) -> Result<(), Error> {
+        let last = self.log.last_index();
+        let Some(pr) = self.tracker.progress.get_mut(m.from) else {
+            self.ignore(m.msg_type, m.from, "not in the configuration");
+            return Ok(());
+        };
+        if !m.reject && m.index > last {
+            return Err(Error::AckBeyondLog { from: m.from, index: m.index, last });
+        }
+        pr.recent_active = true;
+        if m.reject { self.take_rejection(m) } else { self.take_acknowledgement(m) }
+    }
+
+    fn take_rejection(&mut self, m: &Message) -> Result<(), Error> {
+        let mut hint = m.reject_hint;
+        if m.log_term > 0 {
+            // Everything of ours above this has a higher term than anything the peer has: skip it in one step.
+            hint = self.log.find_conflict_by_term(EntryId { index: hint, term: m.log_term })?.index;
+        }
+        let Some(pr) = self.tracker.progress.get_mut(m.from) else { return Ok(()) };
+        if !pr.maybe_decrease(m.index, hint) {
+            self.ignore(m.msg_type, m.from, "a rejection that is out of date");
+            return Ok(());
+        }
+        if pr.state == ProgressState::Replicate {
+            pr.become_probe();
+            self.trace_progress(m.from);
+        }
+        self.send_append(m.from, true).map(drop)
+    }
+
+    fn take_acknowledgement(&mut self, m: &Message) -> Result<(), Error> {
+        let first = self.log.first_index()?;
+        let last = self.log.last_index();
+        let Some(pr) = self.tracker.progress.get_mut(m.from) else { return Ok(()) };
+        let news =
+            pr.maybe_update(m.index) || (pr.match_index == m.index && pr.state == ProgressState::Probe);
+        if !news {
+            return Ok(());
+        }
+        let before = pr.state;
+        match before {
+            ProgressState::Probe => pr.become_replicate(),
+            // Any snapshot that reaches our log will do, whichever one was sent.
+            ProgressState::Snapshot if pr.match_index + 1 >= first => {
+                pr.become_probe();
+                pr.become_replicate();
+            }
+            ProgressState::Snapshot => {}
+            ProgressState::Replicate => pr.inflights.free_to(m.index),
+        }
+        let (state, caught_up) = (pr.state, pr.match_index == last);
+        let behind_commit = pr.can_bump_commit(self.log.committed);
+        if state != before {
+            self.trace_progress(m.from);
+        }
+        if self.maybe_commit()? {
+            self.broadcast_append()?;
+        } else if m.from != self.id && behind_commit {
+            self.send_append(m.from, true)?;
+        }
+        if m.from != self.id {
+            while self.send_append(m.from, false)? {}
+            if caught_up && m.from == self.transferee {
+                self.send_timeout_now(m.from);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_heartbeat_answer(&mut self, m: &Message) -> Result<(), Error> {
+        let last = self.log.last_index();
+        let Some(pr) = self.tracker.progress.get_mut(m.from) else { return Ok(()) };
+        pr.recent_active = true;
+        pr.resume();
+        if pr.match_index < last || pr.state == ProgressState::Probe {
+            self.send_append(m.from, true)?;
+        }
+        self.take_read_ack(m);
+        Ok(())
+    }
+
+    /// Raises the commit index to what quorums have; true if it rose.
+    pub(super) fn maybe_commit(&mut self) -> Result<bool, Error> {
+        // No voter at all, which only a configuration that was never initialised has, commits nothing.
+        let index = self.tracker.committed_index().min(self.log.last_index());
+        // Only entries of the own term commit by counting; earlier ones come with them (paper, 5.4.2).
+        let own_term = index >= self.leader_first_index || mutant::active(Mutant::CommitOldTerm);
+        if index <= self.log.committed || !own_term {
+            return Ok(false);
+        }
+        self.log.commit_to(index)?;
+        self.trace(|| TraceEvent::Committed { index });
+        self.release_parked_reads()?;
+        Ok(true)
+    }
+
+    /// The application could not reach `id`: what was sent on trust may be lost.
+    pub(crate) fn report_unreachable(&mut self, id: u64) {
+        let Some(pr) = self.tracker.progress.get_mut(id) else { return };
+        if pr.state == ProgressState::Replicate {
+            pr.become_probe();
+            self.trace_progress(id);
+        }
+    }
+
+    /// The application knows what became of the snapshot to `id`.
+    pub(crate) fn report_snapshot(&mut self, id: u64, delivered: bool) {
+        let Some(pr) = self.tracker.progress.get_mut(id) else { return };
+        if pr.state != ProgressState::Snapshot {
+            return;
+        }
+        if !delivered {
+            pr.abandon_snapshot();
+        }
+        pr.become_probe();
+        // Delivered: its answer is on the way. Failed: no need to hurry. Either way the next heartbeat will do.
+        pr.paused = true;
+        self.trace_progress(id);
+    }
+
+    pub(super) fn trace_progress(&mut self, id: u64) {
+        let Some(pr) = self.tracker.progress.get(id) else { return };
+        let (state, next) = (pr.state, pr.next);
+        self.trace(|| TraceEvent::Progress { id, state, next });
+    }
+
+    pub(super) fn send_timeout_now(&mut self, to: u64) {
+        debug_assert_ne!(to, NONE);
+        self.send(Message::new(T::TimeoutNow, to));
+    }
+}

@@ -1,0 +1,224 @@
+//! The face of the state machine: input by calls, output by [`Ready`].
+//!
+//! Two ways of storing, chosen by [`Config::async_storage_writes`](crate::Config): take a ready, do what it says in
+//! its order, give it back with [`RawNode::advance`]; or send its storage messages to an append thread and an apply
+//! thread and step their responses.
+
+mod bootstrap;
+mod ready;
+mod status;
+
+pub use self::bootstrap::Peer;
+pub use self::ready::Ready;
+pub use self::status::{PeerStatus, Status};
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::proto::{ConfChange, ConfChangeV2, ConfState, Entry, HardState, Message, MessageType as T};
+use crate::raft::{AppliedBatch, Raft, SoftState};
+use crate::storage::Storage;
+use crate::trace::TraceEvent;
+
+/// One node of a Raft group over the storage `S`.
+///
+/// It never blocks, never looks at a clock and draws randomness from the seed in its configuration only: equal calls
+/// give equal outputs.
+#[derive(Debug)]
+pub struct RawNode<S> {
+    raft: Raft<S>,
+    async_storage_writes: bool,
+    /// State as of the last ready.
+    handed_soft: SoftState,
+    handed_hard: HardState,
+    /// What `advance` is to report, and for which ready.
+    outstanding: Option<Outstanding>,
+    last_ready: u64,
+}
+
+/// Kept between a ready and its `advance`.
+#[derive(Debug)]
+struct Outstanding {
+    number: u64,
+    own_messages: Vec<Message>,
+    storage_ack: Option<Message>,
+    applied: Option<AppliedBatch>,
+}
+
+impl<S: Storage> RawNode<S> {
+    /// A follower that continues from what `storage` holds.
+    ///
+    /// # Errors
+    /// A setting that cannot work, storage that fails or contradicts itself, an impossible configuration.
+    pub fn new(config: &Config, storage: S) -> Result<Self, Error> {
+        let raft = Raft::new(config, storage)?;
+        let (handed_soft, handed_hard) = (raft.soft_state(), raft.hard_state());
+        Ok(Self {
+            raft,
+            async_storage_writes: config.async_storage_writes,
+            handed_soft,
+            handed_hard,
+            outstanding: None,
+            last_ready: 0,
+        })
+    }
+
+    /// One unit of time has passed.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub fn tick(&mut self) -> Result<(), Error> {
+        self.raft.tick()
+    }
+
+    /// Campaigns now, if this node may.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub fn campaign(&mut self) -> Result<(), Error> {
+        self.raft.hup()
+    }
+
+    /// Proposes one entry.
+    ///
+    /// # Errors
+    /// [`Error::ProposalDropped`] with the reason.
+    pub fn propose(&mut self, data: impl Into<Bytes>) -> Result<(), Error> {
+        self.propose_batch(vec![Entry::normal(data)])
+    }
+
+    /// Proposes several entries at once: all are appended in one piece, or none. Their terms and indexes are set by
+    /// the leader.
+    ///
+    /// # Errors
+    /// [`Error::ProposalDropped`] with the reason, or no entries.
+    pub fn propose_batch(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        let from = self.raft.id;
+        self.raft.step(Message { from, entries, ..Message::new(T::Prop, from) })
+    }
+
+    /// Proposes a change of one node. A leader that may not change the configuration now appends an empty entry
+    /// instead: the proposer learns of it when that is applied.
+    ///
+    /// # Errors
+    /// [`Error::ProposalDropped`] with the reason.
+    pub fn propose_conf_change(&mut self, change: &ConfChange) -> Result<(), Error> {
+        self.propose_batch(vec![change.to_entry()])
+    }
+
+    /// Proposes a change of any number of nodes. etcd servers cannot apply it.
+    ///
+    /// # Errors
+    /// [`Error::ProposalDropped`] with the reason.
+    pub fn propose_conf_change_v2(&mut self, change: &ConfChangeV2) -> Result<(), Error> {
+        self.propose_batch(vec![change.to_entry()])
+    }
+
+    /// Puts a committed change into force. To be called for every committed configuration entry, in order; a change
+    /// that the application refuses is applied with all node IDs set to 0.
+    ///
+    /// # Errors
+    /// An impossible change; the configuration is as before.
+    pub fn apply_conf_change(&mut self, change: impl Into<ConfChangeV2>) -> Result<ConfState, Error> {
+        self.raft.apply_conf_change(&change.into())
+    }
+
+    /// Takes a message from a peer.
+    ///
+    /// # Errors
+    /// A message that no honest peer sends, an answer from a non-member, a dropped proposal, failed storage. The
+    /// caller may log it and go on; only [`Error::Storage`], [`Error::CommitBeyondLog`] and
+    /// [`Error::ConflictWithCommitted`] say that this node's own log is in doubt.
+    pub fn step(&mut self, message: Message) -> Result<(), Error> {
+        self.raft.check_network(&message)?;
+        self.raft.step(message)
+    }
+
+    /// Takes a response of a storage message that is addressed to this node: one from the append or apply thread, or
+    /// this node's own acknowledgement or vote. Asynchronous mode only.
+    ///
+    /// # Errors
+    /// Another message, or one that does not fit what was handed out.
+    pub fn step_response(&mut self, message: Message) -> Result<(), Error> {
+        if !self.async_storage_writes {
+            return Err(Error::WrongStorageMode { call: "step_response", mode: "synchronous" });
+        }
+        let own = message.from == self.raft.id && message.to == self.raft.id;
+        match message.msg_type {
+            T::StorageAppendResp => self.raft.stored(&message),
+            T::StorageApplyResp => match AppliedBatch::of(&message.entries) {
+                Some(batch) => self.raft.applied(&batch),
+                None => Ok(()),
+            },
+            T::AppResp | T::VoteResp | T::PreVoteResp if own => self.raft.step(message),
+            msg_type => Err(Error::LocalMessage { msg_type, from: message.from }),
+        }
+    }
+
+    /// Asks for a position from which a read is linearizable; it comes back as a read state with `context`. Requests
+    /// are lost when the leader changes: ask again, with another context.
+    ///
+    /// # Errors
+    /// None at present; a request without a leader is dropped.
+    pub fn read_index(&mut self, context: impl Into<Bytes>) -> Result<(), Error> {
+        let entries = vec![Entry::normal(context)];
+        self.raft.step(Message { entries, ..Message::new(T::ReadIndex, self.raft.id) })
+    }
+
+    /// Asks the leader, this node or another, to hand leadership to `to`.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub fn transfer_leader(&mut self, to: u64) -> Result<(), Error> {
+        self.raft.step(Message { from: to, ..Message::new(T::TransferLeader, self.raft.id) })
+    }
+
+    /// Drops the leader without changing the term, so that pre-votes can be granted at once. Without effect on
+    /// leaders and candidates, and with lease-based reads.
+    pub fn forget_leader(&mut self) {
+        self.raft.forget_leader();
+    }
+
+    /// What was sent to `id` may be lost.
+    pub fn report_unreachable(&mut self, id: u64) {
+        self.raft.report_unreachable(id);
+    }
+
+    /// The snapshot sent to `id` was delivered or not. Every snapshot message obliges the caller to say so.
+    pub fn report_snapshot(&mut self, id: u64, delivered: bool) {
+        self.raft.report_snapshot(id, delivered);
+    }
+
+    /// The storage.
+    #[must_use]
+    pub fn storage(&self) -> &S {
+        &self.raft.log.storage
+    }
+
+    /// The storage, to write what a ready holds.
+    pub fn storage_mut(&mut self) -> &mut S {
+        &mut self.raft.log.storage
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.raft.id
+    }
+
+    /// Draws no timeout: the next campaign starts after `ticks` ticks without a leader. For tests.
+    pub fn set_randomized_election_timeout(&mut self, ticks: u32) {
+        self.raft.set_randomized_timeout(ticks);
+    }
+
+    /// Switches the trace of decisions on or off.
+    pub fn set_tracing(&mut self, on: bool) {
+        self.raft.set_tracing(on);
+    }
+
+    /// Takes the decisions traced since the last call.
+    pub fn take_trace(&mut self) -> Vec<TraceEvent> {
+        self.raft.take_trace()
+    }
+}

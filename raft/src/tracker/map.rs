@@ -1,0 +1,68 @@
+//! Progress by node ID, in ID order.
+
+use super::Progress;
+
+/// A sorted table of progress. Lookups are binary searches, iteration is in ID order.
+#[derive(Clone, Debug, Default)]
+pub struct ProgressMap(Vec<(u64, Progress)>);
+
+impl ProgressMap {
+    fn position(&self, id: u64) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |(peer, _)| *peer)
+    }
+
+    /// Progress of `id`.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&Progress> {
+        self.position(id).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Progress> {
+        self.position(id).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// True when `id` is tracked.
+    #[must_use]
+    pub fn contains(&self, id: u64) -> bool {
+        self.position(id).is_ok()
+    }
+
+    pub(crate) fn insert(&mut self, id: u64, progress: Progress) {
+        match self.position(id) {
+            Ok(at) => self.0[at].1 = progress,
+            Err(at) => self.0.insert(at, (id, progress)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) {
+        if let Ok(at) = self.position(id) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Number of peers, this node included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when nobody is tracked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// ID and progress in ID order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Progress)> {
+        self.0.iter().map(|(id, p)| (*id, p))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Progress)> {
+        self.0.iter_mut().map(|(id, p)| (*id, p))
+    }
+
+    /// The `at`-th peer in ID order; visiting by position leaves the table free for changes in between.
+    pub(crate) fn id_at(&self, at: usize) -> Option<u64> {
+        self.0.get(at).map(|(id, _)| *id)
+    }
+}

@@ -1,0 +1,7 @@
+//! The crate as its users see it. One binary; every module looks at one topic.
+
+mod cluster;
+mod elections;
+mod membership;
+mod reads;
+mod replication;
