@@ -62,3 +62,8 @@ pub use self::raw_node::{Peer, PeerStatus, RawNode, Ready, Status};
 pub use self::read_only::ReadState;
 pub use self::storage::{InitialState, MemStorage, Storage, StorageError};
 pub use self::trace::TraceEvent;
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctest;

@@ -1,5 +1,7 @@
 //! A few nodes in synchronous mode and the messages between them. Delivery is explicit: a test decides what arrives.
 
+#![allow(unreachable_pub, reason = "helpers of the other modules of this binary")]
+
 use std::collections::BTreeMap;
 
 use stanchion_raft::{

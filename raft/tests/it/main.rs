@@ -2,6 +2,8 @@
 
 mod cluster;
 mod elections;
+mod hostile;
 mod membership;
 mod reads;
 mod replication;
+mod wire;
