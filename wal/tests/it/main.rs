@@ -1,5 +1,6 @@
 //! The log from outside: through its public API, on real and simulated disks.
 
+mod bad_input;
 mod committer;
 mod crash;
 mod damage;
