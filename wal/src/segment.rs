@@ -106,7 +106,11 @@ impl SegmentReader {
             return Ok(Step::End { offset });
         }
         if left < LENGTH_FIELD_LEN as u64 {
-            return self.torn(Torn::LengthField { found: left }, is_last);
+            // Zeros there are the rest of preallocated space, cut to an odd length; anything else was a field.
+            let start = self.fill(left as usize)?;
+            let rest_is_zero = self.block[start..].iter().all(|b| *b == 0);
+            let torn = Torn::LengthField { found: left };
+            return if rest_is_zero { Ok(Step::End { offset }) } else { self.torn(torn, is_last) };
         }
         let raw = self.read_length_field()?;
         if raw == 0 {

@@ -4,5 +4,7 @@ mod bad_input;
 mod committer;
 mod crash;
 mod damage;
+mod dump;
+mod edits;
 mod random;
 mod roundtrip;
