@@ -1,1 +1,30 @@
 //! A one-file, memory-mapped B+tree store in the bbolt format.
+
+mod backup;
+mod check;
+mod collect;
+mod commit;
+mod cursor;
+mod cursor_mut;
+mod db;
+mod error;
+mod format;
+mod freelist;
+mod memory;
+mod node;
+mod open;
+mod page;
+mod read;
+mod scan;
+mod snapshot;
+mod tree;
+mod write;
+
+pub use check::Finding;
+pub use cursor::{Bucket, Cursor, Entry, Range};
+pub use cursor_mut::{CursorMut, OwnedEntry};
+pub use db::{Db, DbStats, Options};
+pub use error::{Error, Result};
+pub use format::{MAX_KEY_SIZE, MAX_VALUE_SIZE, Meta};
+pub use read::ReadTx;
+pub use write::{BucketMut, WriteTx};

@@ -1,0 +1,96 @@
+//! Read transactions.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::backup;
+use crate::cursor::{Bucket, Cursor, Range};
+use crate::db::Shared;
+use crate::error::Result;
+use crate::memory::{Arena, Memory};
+use crate::snapshot::Snapshot;
+
+/// A read transaction: the database as one commit left it, for as long as this value lives.
+///
+/// It neither blocks the writer nor is blocked by it, may move between threads and be shared by them. While it
+/// lives, the pages it can see are not reused, so the file grows by what is rewritten meanwhile.
+#[derive(Debug)]
+pub struct ReadTx {
+    shared: Arc<Shared>,
+    memory: Memory,
+}
+
+impl ReadTx {
+    pub(crate) fn new(shared: Arc<Shared>, snapshot: Arc<Snapshot>) -> Self {
+        Self { shared, memory: Memory { snapshot, arena: Arena::default() } }
+    }
+
+    /// The top level, whose entries are buckets.
+    #[must_use]
+    pub fn root(&self) -> Bucket<'_> {
+        let meta = &self.memory.snapshot.meta;
+        Bucket::at_page(&self.memory, meta.root, meta.sequence)
+    }
+
+    /// A top-level bucket.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn bucket(&self, name: impl AsRef<[u8]>) -> Result<Option<Bucket<'_>>> {
+        self.root().bucket(name.as_ref())
+    }
+
+    /// Cursor over the top-level buckets.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<'_> {
+        self.root().cursor()
+    }
+
+    /// The top-level buckets, in order.
+    #[must_use]
+    pub fn buckets(&self) -> Range<'_> {
+        self.root().iter()
+    }
+
+    /// Id of the commit it sees.
+    #[must_use]
+    pub fn txid(&self) -> u64 {
+        self.memory.snapshot.meta.txid
+    }
+
+    /// Bytes of the database in this transaction: high-water mark times page size, and the length of a backup.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let meta = &self.memory.snapshot.meta;
+        meta.high_water * u64::from(meta.page_size)
+    }
+
+    /// Bytes of [`Self::size`] in pages that were not free when the commit was made.
+    #[must_use]
+    pub fn size_in_use(&self) -> u64 {
+        let snapshot = &self.memory.snapshot;
+        self.size().saturating_sub(snapshot.free_pages * u64::from(snapshot.meta.page_size))
+    }
+
+    /// Streams a consistent copy of the database, [`Self::size`] bytes, while writers go on. Returns its length.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] from reading, [`crate::Error::Copy`] from `writer`.
+    pub fn write_to<W: Write + ?Sized>(&self, writer: &mut W) -> Result<u64> {
+        backup::write_to(&self.shared, &self.memory.snapshot, writer)
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.memory.snapshot
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for ReadTx {
+    fn drop(&mut self) {
+        self.shared.end_read(&self.memory.snapshot);
+    }
+}
