@@ -64,10 +64,6 @@ impl<'a> Page<'a> {
         self.header.id
     }
 
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
     pub(crate) fn len(&self) -> usize {
         usize::from(self.header.count)
     }

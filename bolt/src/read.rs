@@ -83,10 +83,6 @@ impl ReadTx {
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.memory.snapshot
     }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
 }
 
 impl Drop for ReadTx {

@@ -89,7 +89,7 @@ fn change(rng: &mut Xoshiro256PlusPlus, bucket: &mut BucketMut<'_>, model: &mut 
             let at = below(rng, model.buckets.len() as u64) as usize;
             let (name, inner) = model.buckets.iter_mut().nth(at).unwrap();
             let mut nested = bucket.bucket_mut(name).unwrap();
-            for _ in 0..below(rng, 60) {
+            for _ in 0..below(rng, 15) {
                 change(rng, &mut nested, inner, depth + 1);
             }
         }
@@ -186,7 +186,6 @@ fn run(seed: u64, commits: usize, options: &Options) {
 #[test]
 fn random_transactions_behave_like_the_model() {
     for seed in 0..40 {
-        eprintln!("seed {seed} {:?}", std::time::Instant::now());
         let options = Options { no_sync: true, ..Options::default() };
         let options = Options { sync_freelist: seed % 2 == 0, page_size: 1024 << (seed % 3), ..options };
         run(seed, 60, &options);
