@@ -4,5 +4,10 @@
 //! randomness, disk and network are arguments or outputs.
 
 pub mod apply;
+pub mod boot;
+pub mod change;
 pub mod history;
 pub mod membership;
+mod reads;
+
+pub use reads::{Granted, Round};
