@@ -13,11 +13,11 @@ use bytes::Bytes;
 use prost::Message;
 use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
+use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions};
 use stanchion_wal::{Entry, EntryRef, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
 use crate::apply::{Applier, Config, Fatal};
-use crate::change::{ChangeType, ConfChange, ENTRY_CONF_CHANGE};
 use crate::membership::{ChangeContext, Member, bootstrap_member_id, cluster_id};
 
 /// Where a member keeps what.
@@ -243,13 +243,16 @@ fn bootstrap(wal: &mut Wal, new_cluster: &NewCluster) -> Result<(HardState, Vec<
     Ok((hard_state, entries))
 }
 
+/// The kind of an entry that holds a membership change.
+const ENTRY_CONF_CHANGE: u8 = 1;
+
 /// One membership change for each first member, by rising id, as every first member writes them alike.
 fn bootstrap_entries(members: &[Member]) -> Vec<Entry> {
     let entry = |(member, index): (&Member, u64)| {
         let context = ChangeContext { member: member.clone(), is_promote: false };
-        let change =
-            ConfChange { id: 0, kind: ChangeType::AddNode, node_id: member.id, context: context.to_json().into() };
-        let data = change.encode();
+        let context = context.to_json().into();
+        let change = ConfChange { context, ..ConfChange::new(ConfChangeType::AddNode, member.id) };
+        let data = Bytes::from(change.encode());
         Entry { index, term: 1, kind: ENTRY_CONF_CHANGE, data, encoded: Bytes::new() }
     };
     members.iter().zip(1..).map(entry).collect()
@@ -342,7 +345,7 @@ mod tests {
     /// Applies all membership changes of the log, as the member's first round does.
     fn apply_all(booted: &mut Booted) {
         for entry in booted.start.entries.clone() {
-            let change = ConfChange::decode(&entry.data).unwrap();
+            let change = ConfChange::decode(entry.data.clone()).unwrap();
             let context = ChangeContext::from_json(&change.context).unwrap();
             assert_eq!(change.node_id, context.member.id);
             booted.applier.apply_change(entry.index, entry.term, &Change::from_context(context, false));

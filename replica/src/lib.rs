@@ -6,8 +6,11 @@
 pub mod apply;
 pub mod boot;
 pub mod change;
+pub mod consensus;
 pub mod history;
 pub mod membership;
 mod reads;
+mod release;
 
 pub use reads::{Granted, Round};
+pub use release::{Release, ReleasePolicy};

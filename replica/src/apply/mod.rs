@@ -6,6 +6,7 @@
 //! `kv` and `txn` work on an open write transaction; `effect` is what comes out; `error` who is refused and what is
 //! fatal; `state` loads everything from the store at start.
 
+mod batch;
 mod effect;
 mod error;
 mod kv;
@@ -25,6 +26,7 @@ use stanchion_mvcc::schema::{self, AlarmRecord, DowngradeRecord, LeaseRecord};
 use stanchion_mvcc::{Applied, KeyRange, Store, WriteTxn, Written};
 
 pub(crate) use effect::watch_event;
+pub use batch::AppliedWork;
 pub use effect::{Effect, Reply};
 pub use error::{Fatal, Refusal};
 pub use kv::range_options;

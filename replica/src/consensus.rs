@@ -1,0 +1,439 @@
+//! The consensus half of a member: raft over the log in memory, reads in rounds, and which work goes where.
+//!
+//! What lives here: proposals, peer messages, ticks and disk completions go in; messages, disk work, entries to apply
+//! and confirmed reads come out. What may not: the log's file, the store, time, threads.
+//!
+//! Three kinds of methods: `handle_*` and `propose*` for inputs, [`Consensus::take_outputs`] for what is to be done,
+//! and getters. Whoever drives it takes the outputs after any input, or after many: what has gathered forms one batch.
+
+use bytes::Bytes;
+use stanchion_raft::{
+    ConfChange, ConfState, DropReason, Entry, EntryType, HardState, LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD,
+    MemStorage, Message, RawNode, Role, Snapshot, SnapshotMetadata,
+};
+
+use crate::boot::RaftStart;
+use crate::reads::{Granted, Reads, Round};
+use crate::release::{Release, ReleasePolicy};
+
+/// Ticks and limits.
+#[derive(Clone, Debug)]
+pub struct ConsensusConfig {
+    /// Ticks without a leader until an election.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: u32,
+    /// Ask before an election whether it could be won.
+    pub pre_vote: bool,
+    /// Ticks until a read that was not answered is asked for again.
+    pub read_retry_ticks: u32,
+    /// When the log is released.
+    pub release: ReleasePolicy,
+    /// Seed of the election timeouts, different for each member.
+    pub seed: u64,
+    /// A number that no earlier start of this member had, such as the time.
+    pub start_id: u64,
+}
+
+/// Why the member must stop: what raft says of its own log or storage.
+#[derive(Debug, thiserror::Error)]
+#[error("raft: {0}")]
+pub struct ConsensusError(#[from] stanchion_raft::Error);
+
+/// Writing to be made durable, in order. Give it back to [`Consensus::handle_appended`] when it is.
+#[derive(Debug)]
+#[must_use = "raft waits for it"]
+pub struct AppendWork {
+    message: Message,
+}
+
+impl AppendWork {
+    /// Entries to append; one that exists already replaces it and everything after it.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.message.entries
+    }
+
+    /// Term, vote and commit index to record, if they have changed.
+    #[must_use]
+    pub fn hard_state(&self) -> Option<HardState> {
+        let Message { term, vote, commit, .. } = self.message;
+        (term != 0 || vote != 0 || commit != 0).then_some(HardState { term, vote, commit })
+    }
+
+    /// A leader's snapshot to record before the entries.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.message.snapshot.as_deref()
+    }
+
+    /// Somebody waits for it: without that it need not be synced.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.message.responses.is_empty()
+    }
+}
+
+/// Committed entries to be applied, in order. Give it back to [`Consensus::handle_applied`] afterwards.
+#[derive(Debug)]
+#[must_use = "raft waits for it"]
+pub struct ApplyWork {
+    message: Message,
+}
+
+impl ApplyWork {
+    /// The entries.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.message.entries
+    }
+}
+
+/// Who leads, and in which role this member is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader's id; 0 if none is known.
+    pub leader: u64,
+    /// This member's role.
+    pub role: Role,
+    /// The term.
+    pub term: u64,
+}
+
+/// What is to be done. Messages may leave at once.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// To peers.
+    pub messages: Vec<Message>,
+    /// To the log writer.
+    pub append: Vec<AppendWork>,
+    /// To the applier.
+    pub apply: Vec<ApplyWork>,
+    /// Reads that may run once their index is applied.
+    pub granted: Vec<Granted>,
+    /// Rounds that a change of leader has ended: their reads fail with that.
+    pub aborted: Vec<Round>,
+    /// The leader, the role or the term has changed.
+    pub leadership: Option<Leadership>,
+    /// The log may be released: mark it, then drop what is before it.
+    pub release: Option<Release>,
+}
+
+/// The consensus half of a member.
+#[derive(Debug)]
+pub struct Consensus {
+    node: RawNode<MemStorage>,
+    member_id: u64,
+    reads: Reads,
+    read_retry_ticks: u32,
+    leadership: Leadership,
+    policy: ReleasePolicy,
+    /// Up to where the newest mark in the log goes.
+    marked: u64,
+    outputs: Outputs,
+}
+
+impl Consensus {
+    /// Continues from what a start found.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: the log contradicts itself.
+    pub fn new(member_id: u64, start: &RaftStart, config: &ConsensusConfig) -> Result<Consensus, ConsensusError> {
+        let conf_state = ConfState::new(&start.voters, &start.learners);
+        let mut log = MemStorage::with_conf_state(conf_state.clone());
+        if start.base.index > 0 {
+            let metadata = SnapshotMetadata { conf_state, index: start.base.index, term: start.base.term };
+            log.apply_snapshot(Snapshot { data: Bytes::new(), metadata }).map_err(stanchion_raft::Error::from)?;
+        }
+        let entries: Vec<Entry> = start.entries.iter().map(entry).collect();
+        log.append(&entries).map_err(stanchion_raft::Error::from)?;
+        let stanchion_wal::HardState { term, vote, commit } = start.hard_state;
+        log.set_hard_state(HardState { term, vote, commit });
+        let raft = stanchion_raft::Config {
+            election_ticks: config.election_ticks,
+            heartbeat_ticks: config.heartbeat_ticks,
+            applied: start.applied,
+            async_storage_writes: true,
+            pre_vote: config.pre_vote,
+            seed: config.seed,
+            ..stanchion_raft::Config::new(member_id)
+        };
+        Ok(Consensus {
+            node: RawNode::new(&raft, log)?,
+            member_id,
+            reads: Reads::new(member_id, config.start_id),
+            read_retry_ticks: config.read_retry_ticks,
+            leadership: Leadership::default(),
+            policy: config.release,
+            marked: start.base.index,
+            outputs: Outputs::default(),
+        })
+    }
+
+    /// A tick has passed.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn handle_tick(&mut self) -> Result<(), ConsensusError> {
+        self.node.tick()?;
+        if let Some(attempt) = self.reads.tick(self.read_retry_ticks) {
+            self.node.read_index(attempt)?;
+        }
+        Ok(())
+    }
+
+    /// A peer's message has come. What no honest peer sends is refused and changes nothing.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: [`is_fatal`](ConsensusError::is_fatal) says whether to stop or to log it.
+    pub fn handle_message(&mut self, message: Message) -> Result<(), ConsensusError> {
+        Ok(self.node.step(message)?)
+    }
+
+    /// A peer could not be reached.
+    pub fn handle_unreachable(&mut self, member_id: u64) {
+        self.node.report_unreachable(member_id);
+    }
+
+    /// Proposes requests, which are appended together or not at all.
+    ///
+    /// # Errors
+    /// Why they were dropped: propose them again, here, later.
+    pub fn propose(&mut self, requests: Vec<Bytes>) -> Result<(), Dropped> {
+        let entries = requests.into_iter().map(Entry::normal).collect();
+        self.node.propose_batch(entries).map_err(Dropped::from)
+    }
+
+    /// Proposes a membership change.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub fn propose_change(&mut self, change: &ConfChange) -> Result<(), Dropped> {
+        self.node.propose_conf_change(change).map_err(Dropped::from)
+    }
+
+    /// A read waits: it may run when its round is [granted](Outputs::granted).
+    pub fn want_read(&mut self) -> Round {
+        self.reads.want()
+    }
+
+    /// Work is durable.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn handle_appended(&mut self, work: AppendWork) -> Result<(), ConsensusError> {
+        let hard_state = work.hard_state();
+        let Message { entries, snapshot, responses, .. } = work.message;
+        let log = self.node.storage_mut();
+        if let Some(snapshot) = snapshot {
+            self.marked = snapshot.metadata.index;
+            log.apply_snapshot(*snapshot).map_err(stanchion_raft::Error::from)?;
+        }
+        log.append(&entries).map_err(stanchion_raft::Error::from)?;
+        if let Some(hard_state) = hard_state {
+            log.set_hard_state(hard_state);
+        }
+        self.deliver(responses)
+    }
+
+    /// A committed membership change is about to take effect, in its place among the entries that are applied: give
+    /// raft the change, with node 0 if the members refused it.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn apply_change(&mut self, change: ConfChange) -> Result<ConfState, ConsensusError> {
+        let conf_state = self.node.apply_conf_change(change)?;
+        // A single voter need not wait for an election timeout: nobody else can lead.
+        if self.is_only_voter() && self.node.leader() == 0 {
+            self.node.campaign()?;
+        }
+        Ok(conf_state)
+    }
+
+    /// Campaigns at once if this member is the only voter; others wait for their election timeout.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn start(&mut self) -> Result<(), ConsensusError> {
+        if self.is_only_voter() {
+            self.node.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// Entries are applied, and their membership changes given to raft.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn handle_applied(&mut self, work: ApplyWork) -> Result<(), ConsensusError> {
+        let last = work.message.entries.last().map(|entry| (entry.index, entry.term));
+        self.deliver(work.message.responses)?;
+        if let Some((index, term)) = last
+            && self.policy.is_due(index, self.marked)
+        {
+            self.marked = index;
+            let conf_state = self.node.conf_state();
+            self.outputs.release = Some(Release { index, term, conf_state, keep_from: self.policy.keep_from(index) });
+        }
+        Ok(())
+    }
+
+    /// The mark of a [`Release`] is durable: the log in memory lets go of what is before it.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn handle_released(&mut self, release: &Release) -> Result<(), ConsensusError> {
+        let log = self.node.storage_mut();
+        log.create_snapshot(release.index, release.conf_state.clone(), Bytes::new())
+            .map_err(stanchion_raft::Error::from)?;
+        let first = stanchion_raft::Storage::first_index(log).map_err(stanchion_raft::Error::from)?;
+        if release.keep_from > first {
+            log.compact(release.keep_from - 1).map_err(stanchion_raft::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is to be done since the last call.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn take_outputs(&mut self) -> Result<Outputs, ConsensusError> {
+        if let Some(attempt) = self.reads.begin() {
+            self.node.read_index(attempt)?;
+        }
+        while self.node.has_ready() {
+            let ready = self.node.ready()?;
+            for read in &ready.read_states {
+                self.outputs.granted.extend(self.reads.answer(&read.context, read.index));
+            }
+            for message in ready.messages {
+                self.route(message);
+            }
+            if ready.soft_state.is_some() || ready.hard_state.is_some() {
+                self.notice_leadership();
+            }
+            if let Some(attempt) = self.reads.begin() {
+                self.node.read_index(attempt)?;
+            }
+        }
+        Ok(std::mem::take(&mut self.outputs))
+    }
+
+    /// The leader, role and term now.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.node.status().hard_state.commit
+    }
+
+    /// Raft's own view of things.
+    #[must_use]
+    pub fn status(&self) -> stanchion_raft::Status {
+        self.node.status()
+    }
+
+    /// An entry of a new term is applied: reads that were asked for before it may be lost, so they are asked for again.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn handle_opened_term(&mut self) -> Result<(), ConsensusError> {
+        match self.reads.retry() {
+            Some(attempt) => Ok(self.node.read_index(attempt)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for leadership to be handed to `member_id`.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn transfer_leader(&mut self, member_id: u64) -> Result<(), ConsensusError> {
+        Ok(self.node.transfer_leader(member_id)?)
+    }
+
+    fn is_only_voter(&self) -> bool {
+        let conf_state = self.node.conf_state();
+        conf_state.voters == [self.member_id] && conf_state.voters_outgoing.is_empty()
+    }
+
+    fn route(&mut self, message: Message) {
+        match message.to {
+            LOCAL_APPEND_THREAD => self.outputs.append.push(AppendWork { message }),
+            LOCAL_APPLY_THREAD => self.outputs.apply.push(ApplyWork { message }),
+            _ => self.outputs.messages.push(message),
+        }
+    }
+
+    /// Responses of finished work: those to this member are its own, the others leave.
+    fn deliver(&mut self, responses: Vec<Message>) -> Result<(), ConsensusError> {
+        for response in responses {
+            if response.to == self.member_id {
+                self.node.step_response(response)?;
+            } else {
+                self.outputs.messages.push(response);
+            }
+        }
+        Ok(())
+    }
+
+    fn notice_leadership(&mut self) {
+        let status = self.node.status();
+        let now = Leadership {
+            leader: status.soft_state.leader,
+            role: status.soft_state.role,
+            term: status.hard_state.term,
+        };
+        if now == self.leadership {
+            return;
+        }
+        let led = self.leadership.leader;
+        if led != 0 && led != now.leader {
+            self.outputs.aborted.extend(self.reads.abort());
+        }
+        self.leadership = now;
+        self.outputs.leadership = Some(now);
+    }
+}
+
+/// Why proposals were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Dropped {
+    /// For now: try again.
+    #[error("proposal dropped: {0:?}")]
+    Now(DropReason),
+    /// The member must stop.
+    #[error(transparent)]
+    Stop(ConsensusError),
+}
+
+impl From<stanchion_raft::Error> for Dropped {
+    fn from(error: stanchion_raft::Error) -> Dropped {
+        match error {
+            stanchion_raft::Error::ProposalDropped(reason) => Dropped::Now(reason),
+            other => Dropped::Stop(ConsensusError(other)),
+        }
+    }
+}
+
+impl ConsensusError {
+    /// Whether this member's own log is in doubt, against a message that a peer should not have sent.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        use stanchion_raft::Error;
+        matches!(self.0, Error::Storage(_) | Error::CommitBeyondLog { .. } | Error::ConflictWithCommitted { .. })
+    }
+}
+
+fn entry(stored: &stanchion_wal::Entry) -> Entry {
+    let entry_type = match stored.kind {
+        stanchion_wal::ENTRY_NORMAL => EntryType::Normal,
+        1 => EntryType::ConfChange,
+        _ => EntryType::ConfChangeV2,
+    };
+    Entry { entry_type, term: stored.term, index: stored.index, data: stored.data.clone() }
+}

@@ -1,0 +1,44 @@
+//! When the log is marked and released: by count, as etcd does.
+
+use stanchion_raft::ConfState;
+
+/// How many entries are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleasePolicy {
+    /// Entries applied since the last mark before another is made (`--snapshot-count`).
+    pub snapshot_count: u64,
+    /// Entries kept before a mark, so that a member that lags a little needs no snapshot.
+    pub catch_up_entries: u64,
+}
+
+impl Default for ReleasePolicy {
+    /// etcd 3.6's: 10,000 and 5,000.
+    fn default() -> Self {
+        ReleasePolicy { snapshot_count: 10_000, catch_up_entries: 5_000 }
+    }
+}
+
+impl ReleasePolicy {
+    pub(crate) fn is_due(&self, applied: u64, marked: u64) -> bool {
+        applied.saturating_sub(marked) > self.snapshot_count
+    }
+
+    /// The first entry that is kept when everything up to `marked` is marked.
+    pub(crate) fn keep_from(&self, marked: u64) -> u64 {
+        marked.saturating_sub(self.catch_up_entries).max(1) + 1
+    }
+}
+
+/// A mark to be made. In this order: the database is committed (so that it is not older than the mark), the mark is
+/// written into the log and synced, then the log lets go, in memory and on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Everything up to here is in the database.
+    pub index: u64,
+    /// Term of that entry.
+    pub term: u64,
+    /// The configuration there.
+    pub conf_state: ConfState,
+    /// The first entry that is kept.
+    pub keep_from: u64,
+}

@@ -1,0 +1,4 @@
+//! Whole members without threads: the real log and store, a network that is a list, time that is a number.
+
+mod cluster;
+mod scenarios;
