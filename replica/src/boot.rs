@@ -13,8 +13,8 @@ use bytes::Bytes;
 use prost::Message;
 use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
-use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions};
+use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_wal::{Entry, EntryRef, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
 use crate::apply::{Applier, Config, Fatal};
@@ -37,7 +37,11 @@ impl Layout {
     pub fn new(data_dir: &Path, wal_dir: Option<&Path>) -> Layout {
         let member = data_dir.join("member");
         let snap = member.join("snap");
-        Layout { wal: wal_dir.map_or_else(|| member.join("wal"), Path::to_path_buf), db: snap.join("db"), snap }
+        Layout {
+            wal: wal_dir.map_or_else(|| member.join("wal"), Path::to_path_buf),
+            db: snap.join("db"),
+            snap,
+        }
     }
 }
 
@@ -147,7 +151,9 @@ pub enum BootError {
         wal: PathBuf,
     },
     /// The database does not reach up to where the log begins.
-    #[error("the database is applied up to {applied}, but the log begins after snapshot {snapshot}, of which there is no file")]
+    #[error(
+        "the database is applied up to {applied}, but the log begins after snapshot {snapshot}, of which there is no file"
+    )]
     DatabaseTooOld {
         /// The database's applied index.
         applied: u64,
@@ -156,7 +162,9 @@ pub enum BootError {
     },
     /// The log has a snapshot but the database knows no members, as in directories of 3.5 and before that were never
     /// served by 3.6.
-    #[error("the database knows no members although entries up to {applied} are applied: start etcd 3.6 on it once")]
+    #[error(
+        "the database knows no members although entries up to {applied} are applied: start etcd 3.6 on it once"
+    )]
     NoMembers {
         /// The database's applied index.
         applied: u64,
@@ -205,7 +213,8 @@ pub fn boot(
     if has_wal && !has_db {
         return Err(BootError::MissingDatabase { db: layout.db.clone(), wal: layout.wal.clone() });
     }
-    disk.create_dir_all(&layout.snap, 0o700).map_err(|source| BootError::Io { path: layout.snap.clone(), source })?;
+    disk.create_dir_all(&layout.snap, 0o700)
+        .map_err(|source| BootError::Io { path: layout.snap.clone(), source })?;
     let open_store = || Store::open(disk.clone(), &layout.db, options);
     if has_wal {
         restart(disk.clone(), layout, config, open_store()?, wal_options, new_cluster)
@@ -278,7 +287,10 @@ fn restart(
     if applied > 0 && applier.cluster().members().next().is_none() {
         return Err(BootError::NoMembers { applied });
     }
-    if recovery.last_index == 0 && recovery.hard_state.is_empty() && new_cluster.identity().ok() == Some(identity) {
+    if recovery.last_index == 0
+        && recovery.hard_state.is_empty()
+        && new_cluster.identity().ok() == Some(identity)
+    {
         // It stopped between the creation of its log and the first entries.
         (recovery.hard_state, entries) = bootstrap(&mut wal, new_cluster)?;
         recovery.last_index = recovery.hard_state.commit;
@@ -293,7 +305,8 @@ fn raft_start(recovery: &Recovery, mark: SnapshotMark, entries: Vec<Entry>, appl
     let applied = applier.applied().index.min(recovery.last_index).max(mark.index);
     let mut hard_state = recovery.hard_state;
     hard_state.commit = hard_state.commit.max(applied);
-    let ids = |learners: bool| applier.cluster().members().filter(move |m| m.is_learner == learners).map(|m| m.id);
+    let ids =
+        |learners: bool| applier.cluster().members().filter(move |m| m.is_learner == learners).map(|m| m.id);
     RaftStart {
         hard_state,
         base: Applied { index: mark.index, term: mark.term },
@@ -334,7 +347,11 @@ mod tests {
 
     fn cluster() -> NewCluster {
         let member = |name: &str, port: u16| (name.to_owned(), vec![format!("http://127.0.0.1:{port}")]);
-        NewCluster { token: "tok1".into(), members: vec![member("a", 24791), member("b", 24792)], name: "a".into() }
+        NewCluster {
+            token: "tok1".into(),
+            members: vec![member("a", 24791), member("b", 24792)],
+            name: "a".into(),
+        }
     }
 
     fn start(dir: &Path) -> Result<Booted, BootError> {
@@ -364,7 +381,8 @@ mod tests {
         let mut second = start(dir.path()).unwrap();
         assert_eq!(second.identity, identity);
         assert_eq!(second.start.applied, 0);
-        let payloads = |entries: &[Entry]| entries.iter().map(|e| (e.index, e.data.clone())).collect::<Vec<_>>();
+        let payloads =
+            |entries: &[Entry]| entries.iter().map(|e| (e.index, e.data.clone())).collect::<Vec<_>>();
         assert_eq!(payloads(&second.start.entries), payloads(&entries));
         apply_all(&mut second);
         drop(second);
@@ -378,8 +396,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path(), None);
         let stranger = NewCluster { name: "x".into(), ..cluster() };
-        let refused =
-            boot(Arc::new(RealDisk), &layout, config(), &StoreOptions::default(), Options::default(), &stranger);
+        let refused = boot(
+            Arc::new(RealDisk),
+            &layout,
+            config(),
+            &StoreOptions::default(),
+            Options::default(),
+            &stranger,
+        );
         assert!(matches!(refused, Err(BootError::NotAmongMembers { .. })));
         assert!(!layout.wal.exists());
         let twice = NewCluster { members: vec![cluster().members[0].clone(); 2], ..cluster() };

@@ -138,12 +138,17 @@ impl Consensus {
     ///
     /// # Errors
     /// [`ConsensusError`]: the log contradicts itself.
-    pub fn new(member_id: u64, start: &RaftStart, config: &ConsensusConfig) -> Result<Consensus, ConsensusError> {
+    pub fn new(
+        member_id: u64,
+        start: &RaftStart,
+        config: &ConsensusConfig,
+    ) -> Result<Consensus, ConsensusError> {
         let conf_state = ConfState::new(&start.voters, &start.learners);
         let mut log = MemStorage::with_conf_state(conf_state.clone());
         if start.base.index > 0 {
             let metadata = SnapshotMetadata { conf_state, index: start.base.index, term: start.base.term };
-            log.apply_snapshot(Snapshot { data: Bytes::new(), metadata }).map_err(stanchion_raft::Error::from)?;
+            log.apply_snapshot(Snapshot { data: Bytes::new(), metadata })
+                .map_err(stanchion_raft::Error::from)?;
         }
         let entries: Vec<Entry> = start.entries.iter().map(entry).collect();
         log.append(&entries).map_err(stanchion_raft::Error::from)?;
@@ -242,20 +247,16 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError`]: stop.
     pub fn apply_change(&mut self, change: ConfChange) -> Result<ConfState, ConsensusError> {
-        let conf_state = self.node.apply_conf_change(change)?;
-        // A single voter need not wait for an election timeout: nobody else can lead.
-        if self.is_only_voter() && self.node.leader() == 0 {
-            self.node.campaign()?;
-        }
-        Ok(conf_state)
+        Ok(self.node.apply_conf_change(change)?)
     }
 
-    /// Campaigns at once if this member is the only voter; others wait for their election timeout.
+    /// Campaigns at once if this member is the only voter: nobody else can lead, so there is no timeout to wait for.
+    /// The others wait for theirs. Raft itself refuses while a committed change is not applied.
     ///
     /// # Errors
     /// [`ConsensusError`]: stop.
     pub fn start(&mut self) -> Result<(), ConsensusError> {
-        if self.is_only_voter() {
+        if self.node.leader() == 0 && self.is_only_voter() {
             self.node.campaign()?;
         }
         Ok(())
@@ -268,12 +269,14 @@ impl Consensus {
     pub fn handle_applied(&mut self, work: ApplyWork) -> Result<(), ConsensusError> {
         let last = work.message.entries.last().map(|entry| (entry.index, entry.term));
         self.deliver(work.message.responses)?;
+        self.start()?;
         if let Some((index, term)) = last
             && self.policy.is_due(index, self.marked)
         {
             self.marked = index;
             let conf_state = self.node.conf_state();
-            self.outputs.release = Some(Release { index, term, conf_state, keep_from: self.policy.keep_from(index) });
+            self.outputs.release =
+                Some(Release { index, term, conf_state, keep_from: self.policy.keep_from(index) });
         }
         Ok(())
     }
@@ -425,7 +428,10 @@ impl ConsensusError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         use stanchion_raft::Error;
-        matches!(self.0, Error::Storage(_) | Error::CommitBeyondLog { .. } | Error::ConflictWithCommitted { .. })
+        matches!(
+            self.0,
+            Error::Storage(_) | Error::CommitBeyondLog { .. } | Error::ConflictWithCommitted { .. }
+        )
     }
 }
 

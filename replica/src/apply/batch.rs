@@ -26,8 +26,7 @@ impl Applier {
     /// # Errors
     /// [`Fatal`]: the member must stop.
     pub fn apply_work(&mut self, now_ms: u64, work: ApplyWork) -> Result<AppliedWork, Fatal> {
-        let mut done =
-            AppliedWork { changes: Vec::new(), effects: Vec::new(), opened_term: None, work };
+        let mut done = AppliedWork { changes: Vec::new(), effects: Vec::new(), opened_term: None, work };
         for entry in done.work.entries() {
             match entry.entry_type {
                 EntryType::Normal => {

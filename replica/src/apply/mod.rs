@@ -25,8 +25,8 @@ use stanchion_lease::Lessor;
 use stanchion_mvcc::schema::{self, AlarmRecord, DowngradeRecord, LeaseRecord};
 use stanchion_mvcc::{Applied, KeyRange, Store, WriteTxn, Written};
 
-pub(crate) use effect::watch_event;
 pub use batch::AppliedWork;
+pub(crate) use effect::watch_event;
 pub use effect::{Effect, Reply};
 pub use error::{Fatal, Refusal};
 pub use kv::range_options;

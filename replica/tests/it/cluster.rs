@@ -21,6 +21,7 @@ pub(crate) struct Member {
     pub(crate) consensus: Consensus,
     pub(crate) applier: Applier,
     wal: Wal,
+    wal_dir: std::path::PathBuf,
     pub(crate) effects: BTreeMap<u64, Effect>,
     pub(crate) granted: Vec<Granted>,
     /// Messages that wait to be carried.
@@ -31,8 +32,11 @@ pub(crate) struct Member {
 }
 
 pub(crate) fn founders(names: &[&str], own: &str) -> NewCluster {
-    let members =
-        names.iter().zip(1..).map(|(name, n)| ((*name).to_owned(), vec![format!("http://127.0.0.1:{n}")])).collect();
+    let members = names
+        .iter()
+        .zip(1..)
+        .map(|(name, n)| ((*name).to_owned(), vec![format!("http://127.0.0.1:{n}")]))
+        .collect();
     NewCluster { token: "tests".into(), members, name: own.to_owned() }
 }
 
@@ -47,7 +51,8 @@ impl Member {
         let layout = Layout::new(dir, None);
         let wal_options = Options::default().segment_size(1 << 16);
         let booted: Booted =
-            boot(Arc::new(RealDisk), &layout, config, &StoreOptions::default(), wal_options, cluster).expect("it starts");
+            boot(Arc::new(RealDisk), &layout, config, &StoreOptions::default(), wal_options, cluster)
+                .expect("it starts");
         let id = booted.identity.member_id;
         let consensus_config = ConsensusConfig {
             election_ticks: 10,
@@ -66,6 +71,7 @@ impl Member {
             consensus,
             applier: booted.applier,
             wal: booted.wal,
+            wal_dir: layout.wal.clone(),
             effects: BTreeMap::new(),
             granted: Vec::new(),
             outbox: Vec::new(),
@@ -111,13 +117,13 @@ impl Member {
             }
             if let Some(release) = outputs.release {
                 self.applier.store().commit().expect("the store commits");
-                self.wal.save_snapshot(&SnapshotMark::new(release.index, release.term)).expect("the log takes it");
+                self.wal
+                    .save_snapshot(&SnapshotMark::new(release.index, release.term))
+                    .expect("the log takes it");
                 self.wal.release_to(release.keep_from).expect("the log lets go");
+                stanchion_wal::purge(&RealDisk, &self.wal_dir, 1).expect("released segments go");
                 self.consensus.handle_released(&release).expect("raft goes on");
                 self.releases += 1;
-            }
-            if idle && self.outbox.is_empty() {
-                return;
             }
             if idle {
                 return;
@@ -140,8 +146,11 @@ impl Member {
     }
 
     pub(crate) fn put(&mut self, key: &str, value: &str) -> u64 {
-        let request =
-            pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
+        let request = pb::PutRequest {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            ..Default::default()
+        };
         self.propose(RequestKind::Put, &request)
     }
 
