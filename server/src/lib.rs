@@ -4,6 +4,7 @@
 //! data; those are the replica's.
 
 pub mod config;
+pub mod front;
 pub mod lifecycle;
 pub mod logging;
 pub mod member;

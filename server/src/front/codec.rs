@@ -1,0 +1,62 @@
+//! gRPC messages that keep their bytes: requests are decoded and kept, responses may come encoded.
+//! Nothing is interpreted here.
+
+use std::marker::PhantomData;
+
+use bytes::{Buf, BufMut};
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::Raw;
+use crate::member::Encoded;
+
+/// Decodes `Req` and keeps its bytes, writes encoded `Resp`.
+pub(super) struct RawCodec<Req, Resp>(PhantomData<fn() -> (Req, Resp)>);
+
+impl<Req, Resp> Default for RawCodec<Req, Resp> {
+    fn default() -> Self {
+        RawCodec(PhantomData)
+    }
+}
+
+impl<Req, Resp> Codec for RawCodec<Req, Resp>
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+{
+    type Encode = Encoded<Resp>;
+    type Decode = Raw<Req>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self::default()
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self::default()
+    }
+}
+
+impl<Req, Resp: Message + Default> Encoder for RawCodec<Req, Resp> {
+    type Item = Encoded<Resp>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Encoded<Resp>, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        dst.put(item.into_bytes());
+        Ok(())
+    }
+}
+
+impl<Req: Message + Default, Resp> Decoder for RawCodec<Req, Resp> {
+    type Item = Raw<Req>;
+    type Error = Status;
+
+    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Raw<Req>>, Status> {
+        let bytes = src.copy_to_bytes(src.remaining());
+        let message = Req::decode(bytes.clone())
+            .map_err(|e| Status::internal(format!("grpc: error unmarshalling request: {e}")))?;
+        Ok(Some(Raw { message, bytes }))
+    }
+}

@@ -1,0 +1,201 @@
+//! gRPC: from a method's path to the function that serves it. Form and meaning of requests are checked elsewhere.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use stanchion_api::{etcdserverpb as pb, v3electionpb as el, v3lockpb as lk};
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::server::Grpc;
+use tonic::{Code, Request, Response, Status};
+
+use super::codec::RawCodec;
+use super::door::Call;
+use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
+use super::{Front, Inbound, Outbound, Raw, auth, cluster, concurrency, kv, lease, maintenance, watch};
+use crate::member::Encoded;
+use crate::refusal::{DEADLINE, Refusal};
+
+pub(super) type HttpRequest = http::Request<Body>;
+pub(super) type HttpResponse = http::Response<Body>;
+
+/// Serves one gRPC call.
+pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
+    macro_rules! dispatch {
+        ($args:tt; $($path:literal [$($route:literal)|+] $req:ty, $resp:ty, $learner:literal, $serve:expr;)*) => {
+            dispatch_with!($args; $($path $req, $resp, $learner, $serve;)*)
+        };
+    }
+    macro_rules! dispatch_with {
+        (($how:ident); $($path:literal $req:ty, $resp:ty, $learner:literal, $serve:expr;)*) => {
+            match request.uri().path() {
+                $($path => return $how::<$req, $resp, _, _>(front, request, $learner, $serve).await,)*
+                _ => {}
+            }
+        };
+    }
+    unary_methods!(dispatch(unary));
+    server_streams!(dispatch(server_stream));
+    both_streams!(dispatch(both_stream));
+    health_or_unknown(&front, request).await
+}
+
+async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse {
+    let path = request.uri().path();
+    let (service, method) = path.trim_start_matches('/').rsplit_once('/').unwrap_or((path, ""));
+    if service == "grpc.health.v1.Health" && matches!(method, "Check" | "List" | "Watch") {
+        return match front.enter(request.headers(), false) {
+            Ok(_) => health(request).await,
+            Err(refusal) => Status::from(refusal).into_http(),
+        };
+    }
+    let text = if SERVICES.contains(&service) {
+        format!("unknown method {method} for service {service}")
+    } else {
+        format!("unknown service {service}")
+    };
+    Status::unimplemented(text).into_http()
+}
+
+/// The standard health service: the empty name serves as soon as the port does.
+async fn health(request: HttpRequest) -> HttpResponse {
+    use tower::ServiceExt as _;
+    let (_, service) = tonic_health::server::health_reporter();
+    match service.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn grpc<Req, Resp>(front: &Front) -> Grpc<RawCodec<Req, Resp>>
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+{
+    Grpc::new(RawCodec::default())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(front.limits.max_message_bytes())
+        .max_encoding_message_size(i32::MAX as usize)
+}
+
+async fn unary<Req, Resp, F, Fut>(
+    front: Arc<Front>,
+    request: HttpRequest,
+    learner: bool,
+    serve: F,
+) -> HttpResponse
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<Encoded<Resp>, Refusal>> + Send + 'static,
+{
+    let limit = front.limits.max_message_bytes();
+    let deadline = timeout_of(request.headers());
+    let mut grpc = grpc::<Req, Resp>(&front);
+    let call = tower::service_fn(move |request: Request<Raw<Req>>| {
+        let (front, serve) = (front.clone(), serve.clone());
+        async move {
+            let (metadata, _, request) = request.into_parts();
+            let call = front.enter(&metadata.into_headers(), learner)?;
+            let answer = within(deadline, serve(front, call, request)).await?;
+            Ok::<_, Status>(Response::new(answer))
+        }
+    });
+    too_large(grpc.unary(call, request).await, limit)
+}
+
+async fn server_stream<Req, Resp, F, Fut>(
+    front: Arc<Front>,
+    request: HttpRequest,
+    learner: bool,
+    serve: F,
+) -> HttpResponse
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<Outbound<Resp>, Refusal>> + Send + 'static,
+{
+    let limit = front.limits.max_message_bytes();
+    let mut grpc = grpc::<Req, Resp>(&front);
+    let call = tower::service_fn(move |request: Request<Raw<Req>>| {
+        let (front, serve) = (front.clone(), serve.clone());
+        async move {
+            let (metadata, _, request) = request.into_parts();
+            let call = front.enter(&metadata.into_headers(), learner)?;
+            Ok::<_, Status>(Response::new(serve(front, call, request).await?))
+        }
+    });
+    too_large(grpc.server_streaming(call, request).await, limit)
+}
+
+async fn both_stream<Req, Resp, F, Fut>(
+    front: Arc<Front>,
+    request: HttpRequest,
+    learner: bool,
+    serve: F,
+) -> HttpResponse
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    F: Fn(Arc<Front>, Call, Inbound<Req>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<Outbound<Resp>, Refusal>> + Send + 'static,
+{
+    let mut grpc = grpc::<Req, Resp>(&front);
+    let call = tower::service_fn(move |request: Request<tonic::Streaming<Raw<Req>>>| {
+        let (front, serve) = (front.clone(), serve.clone());
+        async move {
+            let (metadata, _, requests) = request.into_parts();
+            let call = front.enter(&metadata.into_headers(), learner)?;
+            Ok::<_, Status>(Response::new(serve(front, call, Box::pin(requests)).await?))
+        }
+    });
+    grpc.streaming(call, request).await
+}
+
+/// Ends a call whose deadline passes.
+pub(super) async fn within<T>(
+    deadline: Option<Duration>,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    match deadline {
+        None => answer.await,
+        Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or(Err(DEADLINE)),
+    }
+}
+
+/// The deadline that `grpc-timeout` sets; a malformed one counts as none.
+fn timeout_of(headers: &http::HeaderMap) -> Option<Duration> {
+    parse_timeout(headers.get("grpc-timeout")?.to_str().ok()?)
+}
+
+/// An integer and its unit, one of H M S m u n.
+pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(number.checked_mul(3600)?),
+        'M' => Duration::from_secs(number.checked_mul(60)?),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// Says in gRPC's own words that a request was over the receive limit; tonic has other words and another code.
+fn too_large(response: HttpResponse, limit: usize) -> HttpResponse {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let found = status.message().strip_prefix("Error, decoded message length too large: found ");
+    match found.and_then(|rest| rest.split_once(' ')) {
+        Some((size, _)) if status.code() == Code::OutOfRange => {
+            Status::resource_exhausted(format!("grpc: received message larger than max ({size} vs. {limit})"))
+                .into_http()
+        }
+        _ => response,
+    }
+}

@@ -1,0 +1,112 @@
+//! The network front: gRPC, the JSON gateway and the plain HTTP endpoints of the client port, over a
+//! [`MemberHandle`]. Form, limits and texts are checked here; engines, log and store are not known here.
+
+mod auth;
+mod check;
+mod cluster;
+mod codec;
+mod concurrency;
+mod door;
+mod gateway;
+mod grpc;
+mod http;
+mod kv;
+mod lease;
+mod maintenance;
+mod routes;
+mod serve;
+mod watch;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::member::{Encoded, MemberHandle};
+
+pub use serve::{Listener, Offer, serve};
+
+/// Limits and intervals of the front, as configured.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `--max-request-bytes`: largest wrapped request in bytes.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--max-concurrent-streams` per connection.
+    pub max_concurrent_streams: u32,
+    /// `--experimental-watch-progress-notify-interval` and its successor.
+    pub watch_progress_interval: Duration,
+    /// Election timeout; streams that need a leader look for one this often.
+    pub election_timeout: Duration,
+    /// Longest wait of a health check.
+    pub request_timeout: Duration,
+    /// Pings to an idle connection; `None` switches them off.
+    pub keepalive_interval: Option<Duration>,
+    /// How long an answer to a ping may take.
+    pub keepalive_timeout: Duration,
+    /// `--cors`: allowed origins; empty or `*` = all.
+    pub cors: Vec<String>,
+    /// `--host-whitelist`: accepted hosts without TLS; empty or `*` = all.
+    pub host_whitelist: Vec<String>,
+    /// `--enable-grpc-gateway`.
+    pub gateway: bool,
+}
+
+/// What a message may exceed `--max-request-bytes` by, in bytes.
+const GRPC_OVERHEAD: usize = 512 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_request_bytes: 1_572_864,
+            max_txn_ops: 128,
+            max_concurrent_streams: u32::MAX,
+            watch_progress_interval: Duration::from_secs(600),
+            election_timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(7),
+            keepalive_interval: Some(Duration::from_secs(7200)),
+            keepalive_timeout: Duration::from_secs(20),
+            cors: vec!["*".into()],
+            host_whitelist: vec!["*".into()],
+            gateway: true,
+        }
+    }
+}
+
+impl Limits {
+    /// Largest gRPC message that is accepted, and smallest watch response that is split, in bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_request_bytes + GRPC_OVERHEAD
+    }
+}
+
+/// Text of all metric families in Prometheus' exposition format 0.0.4.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Everything that a request may need.
+pub struct Front {
+    member: MemberHandle,
+    limits: Limits,
+    metrics: MetricsText,
+}
+
+impl Front {
+    /// A front over `member`; `metrics` is asked for its text at each scrape.
+    pub fn new(member: MemberHandle, limits: Limits, metrics: MetricsText) -> Arc<Self> {
+        Arc::new(Front { member, limits, metrics })
+    }
+}
+
+/// A request, decoded for checking, beside the bytes that it came in.
+#[derive(Debug, Clone)]
+struct Raw<M> {
+    message: M,
+    bytes: Bytes,
+}
+
+type Inbound<M> = Pin<Box<dyn Stream<Item = Result<Raw<M>, Status>> + Send>>;
+type Outbound<M> = Pin<Box<dyn Stream<Item = Result<Encoded<M>, Status>> + Send>>;

@@ -1,0 +1,133 @@
+//! Connections: accepting, protocol, keep-alive and the orderly end. What a request means is not known here.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::body::Body;
+
+use super::{Front, grpc, http as plain};
+
+/// Where clients come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP address.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// gRPC over HTTP/2, everything else over HTTP/1.1.
+    Everything,
+    /// gRPC alone.
+    Grpc,
+    /// The gateway and the plain endpoints alone.
+    Http,
+    /// `/metrics` and the health endpoints alone.
+    Metrics,
+}
+
+/// Serves `listener` until `stop` becomes true; then finishes the requests under way and returns.
+pub async fn serve(
+    front: Arc<Front>,
+    listener: Listener,
+    offer: Offer,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopping(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    connections.spawn(connection(front.clone(), stream, offer, stop.clone()));
+                }
+                // One caller's fault or a passing lack of descriptors: the listener itself lives on.
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Resolves when it is time to stop, or when nobody is left who could say so.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    // The guard on the value must not live across an await.
+    let _ = stop.wait_for(|stop| *stop).await.map(|_| ());
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn connection(
+    front: Arc<Front>,
+    stream: Box<dyn Stream>,
+    offer: Offer,
+    mut stop: watch::Receiver<bool>,
+) {
+    let limits = &front.limits;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(std::time::Duration::from_secs(300));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    let answering = front.clone();
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let front = answering.clone();
+        async move { Ok::<_, Infallible>(answer(front, request.map(Body::new), offer).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Over HTTP/2 there is gRPC and nothing else, over HTTP/1.1 everything but gRPC.
+async fn answer(front: Arc<Front>, request: grpc::HttpRequest, offer: Offer) -> grpc::HttpResponse {
+    let http2 = request.version() == http::Version::HTTP_2;
+    match offer {
+        Offer::Everything | Offer::Grpc if http2 => grpc::serve(front, request).await,
+        Offer::Everything | Offer::Http if !http2 => plain::serve(front, request).await,
+        Offer::Metrics => plain::serve_metrics(front, request).await,
+        _ => plain::not_found(),
+    }
+}
