@@ -63,6 +63,14 @@ pub enum Error {
         /// Newest version that this code reads, as `major.minor`.
         supported: &'static str,
     },
+    /// The file's newest revision is beyond what counting up could have reached.
+    #[error("the newest revision {found} is above {max}")]
+    RevisionRange {
+        /// Newest revision in the file.
+        found: i64,
+        /// Highest one that is believed.
+        max: i64,
+    },
     /// The index names a row that the file does not have.
     #[error("the row of revision {revision} is in the key index but not in the file")]
     MissingRow {

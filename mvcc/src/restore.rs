@@ -22,6 +22,9 @@ const PARTS_PER_THREAD: usize = 4;
 /// Rows that are looked at to cut the keys into parts of about the same size.
 const SAMPLES: i64 = 512;
 
+/// Highest revision and version that a file may hold: no store that only counts up ever gets there.
+pub(crate) const REVISION_MAX: i64 = 1 << 62;
+
 /// What was found in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Restored {
@@ -196,6 +199,17 @@ fn build_part(mut items: Vec<Item<'_>>) -> Result<(IndexBuilder, Vec<LeaseKey>)>
         }
         let (first, last) = (&rows[0], &rows[rows.len() - 1]);
         let born = decode(first.row, first.change.revision())?;
+        // Counting on from here must not overflow, whatever the file says.
+        for number in [born.create_revision, born.version] {
+            if !(0..=REVISION_MAX).contains(&number) {
+                let what = format!("create revision {} or version {}", born.create_revision, born.version);
+                return Err(Error::record(
+                    Table::Key.name(),
+                    &first.change.row_key().encode(),
+                    what + " is out of range",
+                ));
+            }
+        }
         index.push(first.key, born.create_revision, born.version, &changes);
         let newest = if rows.len() == 1 { born } else { decode(last.row, last.change.revision())? };
         if !last.change.tombstone && newest.lease != 0 {

@@ -137,6 +137,9 @@ impl Store {
 
         let compact_revision = finished.unwrap_or(-1).max(scheduled.unwrap_or(-1));
         let revision = restored.last_main.max(compact_revision).max(1);
+        if revision > restore::REVISION_MAX {
+            return Err(Error::RevisionRange { found: revision, max: restore::REVISION_MAX });
+        }
         let index = restored.index.finish(revision);
         rows.active = Arc::new(Buffer::new(revision + 1));
         let recovered = Recovered {
