@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::file::FileTxn;
-use crate::schema::{self, Applied, RecordSink, Table};
+use crate::schema::{self, Applied, RecordSink};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -53,6 +53,9 @@ impl Store {
         if committing.poisoned {
             return Err(Error::Poisoned);
         }
+        if self.file.is_read_only() {
+            return Err(Error::ReadOnly { path: self.path.clone() });
+        }
         let Some(frozen) = self.freeze(also.is_some()) else {
             return Ok(None);
         };
@@ -93,7 +96,8 @@ impl Store {
     ) -> Result<usize> {
         let mut txn = self.file.write()?;
         let changes = frozen.buffer.len();
-        frozen.buffer.for_each_row(|row| txn.put(Table::Key, &row.key.encode(), &row.value))?;
+        let mut rows = txn.rows()?;
+        frozen.buffer.for_each_row(|row| rows.put(&row.key.encode(), &row.value))?;
         for ((table, key), value) in frozen.buffer.records() {
             match value {
                 Some(value) => txn.put(table, &key, &value)?,

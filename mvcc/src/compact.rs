@@ -208,8 +208,9 @@ impl Store {
         let last = found.next.is_none();
         if last || !found.stale.is_empty() {
             self.commit_with(Some(|txn: &mut FileTxn<'_>| {
+                let mut rows = txn.rows()?;
                 for row in &found.stale {
-                    txn.delete(Table::Key, &row.encode())?;
+                    rows.delete(&row.encode())?;
                 }
                 if last {
                     put_all(txn, |put| schema::put_finished_compaction(put, job.revision))

@@ -34,11 +34,12 @@ impl ReadTxn {
         };
         let mut failure = None;
         if range.end == RangeEnd::Single {
+            let rows = self.rows.reader()?;
             for key in self.index.changes(range.start, from, self.current) {
                 if piece.is_full(key) {
                     break;
                 }
-                piece.history.events.push(event(key, self.rows.row_of(key)?)?);
+                piece.history.events.push(event(key, rows.row_of(key)?)?);
             }
             return Ok(piece.history);
         }

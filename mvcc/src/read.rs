@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use stanchion_bolt::Bucket;
+
 use crate::buffer::{Buffer, Row};
 use crate::file::Image;
 use crate::hash::{Crc, Kept, KvHash, KvHasher};
@@ -82,20 +84,39 @@ impl RowImage {
 }
 
 impl RowImage {
+    /// Looks up the bucket of rows once, for many rows.
+    pub(crate) fn reader(&self) -> Result<RowReader<'_>> {
+        Ok(RowReader { rows: self, bucket: self.image.bucket(Table::Key)? })
+    }
+}
+
+/// Finds rows of a [`RowImage`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowReader<'a> {
+    rows: &'a RowImage,
+    bucket: Option<Bucket<'a>>,
+}
+
+impl<'a> RowReader<'a> {
     /// The value of a row, a tombstone's too.
-    pub(crate) fn row_of(&self, key: RowKey) -> Result<RowBytes<'_>> {
+    #[inline]
+    pub(crate) fn row_of(&self, key: RowKey) -> Result<RowBytes<'a>> {
         let revision = key.revision;
-        for buffer in self.buffers() {
+        for buffer in self.rows.buffers() {
             if revision.main >= buffer.first_main() {
                 let row = buffer.row(revision).ok_or(Error::MissingRow { revision })?;
                 return Ok(RowBytes::Buffered(row.value));
             }
         }
-        self.image.get(Table::Key, &key.encode()).map(RowBytes::Mapped).ok_or(Error::MissingRow { revision })
+        let found = match self.bucket {
+            Some(bucket) => self.rows.image.get_in(bucket, &key.encode())?,
+            None => None,
+        };
+        found.map(RowBytes::Mapped).ok_or(Error::MissingRow { revision })
     }
 }
 
-impl RowSource for RowImage {
+impl RowSource for RowReader<'_> {
     #[inline]
     fn row(&self, revision: Revision) -> Result<RowBytes<'_>> {
         self.row_of(RowKey::put(revision))
@@ -104,8 +125,10 @@ impl RowSource for RowImage {
 
 impl ReadRecords for RowImage {
     fn record(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>> {
-        let buffered = self.buffers().find_map(|buffer| buffer.record(table, key));
-        Ok(buffered.unwrap_or_else(|| self.image.get(table, key).map(Bytes::copy_from_slice)))
+        match self.buffers().find_map(|buffer| buffer.record(table, key)) {
+            Some(buffered) => Ok(buffered),
+            None => Ok(self.image.get(table, key)?.map(Bytes::copy_from_slice)),
+        }
     }
 
     fn records(&self, table: Table) -> Result<Vec<(Bytes, Bytes)>> {
@@ -187,7 +210,7 @@ impl ReadTxn {
         let Some(at) = self.index.get(key, main) else {
             return Ok(None);
         };
-        Ok(Some(match self.rows.row(at)? {
+        Ok(Some(match self.rows.reader()?.row_of(RowKey::put(at))? {
             RowBytes::Mapped(bytes) => Bytes::copy_from_slice(bytes),
             RowBytes::Buffered(bytes) => bytes,
         }))
@@ -199,7 +222,7 @@ impl ReadTxn {
     /// [`Error::Future`], [`Error::Compacted`], or the file's.
     pub fn range(&self, range: KeyRange<'_>, options: &RangeOptions) -> Result<RangeResult> {
         let main = readable(options.revision, self.current, self.compacted)?;
-        range::read(&self.index, &self.rows, range, main, self.current, options)
+        range::read(&self.index, &self.rows.reader()?, range, main, self.current, options)
     }
 
     /// Number of keys of a range at `revision` (0 or less: the current one): O(log n) at the current revision, a
@@ -264,6 +287,21 @@ impl ReadTxn {
     /// The file's.
     pub fn hash_snapshot(&self) -> Result<u32> {
         self.hash_buckets(|_, _| true)
+    }
+
+    /// Streams a copy of the file: a snapshot for another member, or a backup. It has what was committed when this image
+    /// was taken, so [commit](crate::Store::commit) first. Writers go on; returns the copy's length.
+    ///
+    /// # Errors
+    /// From reading the file, or from `out`.
+    pub fn write_file_to(&self, out: &mut dyn std::io::Write) -> Result<u64> {
+        Ok(self.rows.image.write_to(out)?)
+    }
+
+    /// Length in bytes of the copy that [`write_file_to`](Self::write_file_to) makes.
+    #[must_use]
+    pub fn file_size(&self) -> u64 {
+        self.rows.image.size()
     }
 
     fn hash_buckets(&self, counts: impl Fn(&[u8], &[u8]) -> bool) -> Result<u32> {

@@ -25,11 +25,11 @@ use crate::compact::{Queue, Running};
 use crate::file::{File, FileOptions};
 use crate::hash::KvHash;
 use crate::index::KeyIndex;
-use crate::range::{RowBytes, RowSource};
+use crate::range::RowBytes;
 use crate::read::{ReadTxn, RowImage, readable};
 use crate::schema::{self, Applied};
 use crate::write::WriteTxn;
-use crate::{Error, Result, restore};
+use crate::{Error, Result, RowKey, restore};
 
 /// Compaction hashes that are kept.
 const HASHES_KEPT: usize = 10;
@@ -194,7 +194,7 @@ impl Store {
             };
             (at, published.rows.clone())
         };
-        Ok(Some(match rows.row(at)? {
+        Ok(Some(match rows.reader()?.row_of(RowKey::put(at))? {
             RowBytes::Mapped(bytes) => Bytes::copy_from_slice(bytes),
             RowBytes::Buffered(bytes) => bytes,
         }))
@@ -263,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Length of the file in bytes: what the quota counts.
+    /// Bytes of the file up to its highest page: what the quota counts.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.file.size()

@@ -420,7 +420,8 @@ impl RowSource for WriteTxn<'_> {
             let own = own.ok_or(Error::MissingRow { revision })?;
             return Ok(RowBytes::Buffered(own.row().value));
         }
-        self.view.as_ref().expect("whoever reads rows takes an image first").rows.row(revision)
+        let view = self.view.as_ref().expect("whoever reads rows takes an image first");
+        view.rows.reader()?.row_of(RowKey::put(revision))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store from outside: against a list of all writes, rule by rule, and across restarts.
 
 mod beside;
+mod crash;
 mod model;
 mod rules;
 mod store_model;

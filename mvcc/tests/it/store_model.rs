@@ -234,6 +234,8 @@ fn run(steps: &[Step]) {
     for (view, then) in &old_views {
         agree(view, then);
     }
+    // An open read transaction keeps the file open, and so locked.
+    drop(old_views);
     while world.store().compaction_step(7).expect("a compaction step") != CompactionStep::Idle {}
     agree(&world.store().read(), &model);
     world.reopen(&model);

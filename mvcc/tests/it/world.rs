@@ -1,8 +1,7 @@
 //! A store on a disk, for tests.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use stanchion_disk::{Disk, SimDisk};
 use stanchion_mvcc::{Error, Event, Recovered, Store, StoreOptions};
@@ -15,23 +14,15 @@ pub(crate) fn cases(usual: u32) -> u32 {
     usual * factor.unwrap_or(1)
 }
 
-/// Worlds made so far: each has a file name of its own.
-static WORLDS: AtomicU32 = AtomicU32::new(0);
-
 /// A store and the disk that holds its file.
 pub(crate) struct World {
     store: Option<Store>,
     disk: SimDisk,
-    path: PathBuf,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let mut world = Self {
-            store: None,
-            disk: SimDisk::new(1),
-            path: format!("db{}", WORLDS.fetch_add(1, Ordering::Relaxed)).into(),
-        };
+        let mut world = Self { store: None, disk: SimDisk::new(1) };
         let recovered = world.open();
         assert_eq!((recovered.revision, recovered.compact_revision, recovered.keys), (1, -1, 0));
         world
@@ -49,7 +40,7 @@ impl World {
         // Durability is the crash tests' business; here only contents count.
         let options = StoreOptions { restore_threads: 3, sync: false, ..StoreOptions::default() };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (store, recovered) = Store::open(disk, &self.path, &options)?;
+        let (store, recovered) = Store::open(disk, Path::new("db"), &options)?;
         self.store = Some(store);
         Ok(recovered)
     }
