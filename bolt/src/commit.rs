@@ -202,12 +202,6 @@ impl WriteTx {
             let (header, _) = self.memory.snapshot.header(old)?;
             self.freed.push(Run { start: old, len: u64::from(header.overflow) + 1 });
         }
-        if self.lower_mark
-            && let Some(tail) = writer.freelist.free.take_ending_at(built.meta.high_water)
-        {
-            built.taken.push(tail);
-            built.meta.high_water = tail.start;
-        }
         built.meta.freelist = NO_FREELIST;
         if !self.shared.options.sync_freelist {
             return Ok(());
@@ -361,7 +355,6 @@ impl WriteTx {
         let written = built.pages.iter().map(|(run, _)| run.start);
         let readers = !self.shared.readers().is_empty();
         writer.freelist.commit(built.meta.txid, &self.freed, written, readers);
-        writer.previous_high_water = self.memory.snapshot.meta.high_water;
         let freelist = &writer.freelist;
         self.shared.publish(built.meta, map, freelist.free.count(), freelist.pending_count());
         Ok(())

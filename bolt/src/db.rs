@@ -85,15 +85,9 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct State {
     current: Arc<Snapshot>,
-    /// Open read transactions by the commit they see.
-    readers: BTreeMap<u64, Readers>,
+    /// Number of open read transactions by the commit they see.
+    readers: BTreeMap<u64, usize>,
     poisoned: bool,
-}
-
-#[derive(Debug)]
-struct Readers {
-    count: usize,
-    high_water: u64,
 }
 
 /// What only the writer touches.
@@ -103,8 +97,6 @@ pub(crate) struct Writer {
     /// Buffers kept from commit to commit.
     pub(crate) arena: Arena,
     pub(crate) out: Vec<u8>,
-    /// The high-water mark of the commit before the current one, which a torn meta page would fall back to.
-    pub(crate) previous_high_water: u64,
 }
 
 /// Figures of a database.
@@ -140,7 +132,7 @@ impl Db {
     pub fn open(disk: Arc<dyn Disk>, path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let file = open::open_file(&*disk, &path, &options)?;
-        let (meta, previous) = open::read_metas(&*file, &path)?;
+        let meta = open::read_metas(&*file, &path)?;
         let io = |operation, source| Error::Io { operation, path: path.clone(), source };
         let map = open::map(&*file, meta, options.initial_map_size).map_err(|e| io("map", e))?;
         let mut snapshot = Snapshot::new(meta, Arc::new(map), 0, 0);
@@ -149,7 +141,7 @@ impl Db {
             freelist = Freelist::new(scan::free_pages(&snapshot)?);
             snapshot.free_pages = freelist.free.count();
         }
-        let writer = Writer { freelist, previous_high_water: previous, ..Writer::default() };
+        let writer = Writer { freelist, ..Writer::default() };
         let state = State { current: Arc::new(snapshot), readers: BTreeMap::new(), poisoned: false };
         let shared = Shared {
             file,
@@ -256,8 +248,7 @@ impl Shared {
             return Err(Error::Poisoned);
         }
         let snapshot = Arc::clone(&state.current);
-        let Meta { txid, high_water, .. } = snapshot.meta;
-        state.readers.entry(txid).or_insert(Readers { count: 0, high_water }).count += 1;
+        *state.readers.entry(snapshot.meta.txid).or_insert(0) += 1;
         Ok(snapshot)
     }
 
@@ -265,8 +256,8 @@ impl Shared {
         let mut state = self.state.lock();
         let txid = snapshot.meta.txid;
         let readers = state.readers.get_mut(&txid).expect("a reader is registered until it ends");
-        readers.count -= 1;
-        if readers.count == 0 {
+        *readers -= 1;
+        if *readers == 0 {
             state.readers.remove(&txid);
         }
     }
@@ -274,11 +265,6 @@ impl Shared {
     /// The commits that readers see, ascending.
     pub(crate) fn readers(&self) -> Vec<u64> {
         self.state.lock().readers.keys().copied().collect()
-    }
-
-    /// Highest mark that a reader's backup may read up to.
-    pub(crate) fn readers_high_water(&self) -> u64 {
-        self.state.lock().readers.values().map(|r| r.high_water).max().unwrap_or(0)
     }
 
     /// Makes a commit visible to new transactions.
@@ -305,7 +291,7 @@ impl Shared {
             pages: meta.high_water,
             free_pages: current.free_pages,
             pending_pages: current.pending_pages,
-            open_readers: state.readers.values().map(|r| r.count).sum(),
+            open_readers: state.readers.values().sum(),
             oldest_reader: state.readers.keys().next().copied(),
             map_size: current.map().len() as u64,
         }

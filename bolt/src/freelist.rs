@@ -74,17 +74,6 @@ impl FreeRuns {
         Some(Run { start, len })
     }
 
-    /// Takes the run that ends at `end`, if there is one.
-    pub(crate) fn take_ending_at(&mut self, end: u64) -> Option<Run> {
-        let (&start, &len) = self.by_start.range(..end).next_back()?;
-        if start + len != end {
-            return None;
-        }
-        self.unlink(start, len);
-        self.count -= len;
-        Some(Run { start, len })
-    }
-
     fn link(&mut self, start: u64, len: u64) {
         self.by_start.insert(start, len);
         if len > 1 {
@@ -227,8 +216,7 @@ mod tests {
                         None
                     }
                     2 => free.take_lowest(),
-                    _ if len > 1 => free.take_run(len),
-                    _ => free.take_ending_at(start),
+                    _ => free.take_run(len + 1),
                 };
                 if let Some(run) = taken {
                     for page in run.start..run.start + run.len {

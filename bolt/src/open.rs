@@ -89,8 +89,8 @@ fn check_page_size(found: u32, path: &Path) -> Result<()> {
     Err(Error::PageSize { path: path.to_path_buf(), found })
 }
 
-/// The newest valid meta page, and the higher of the two high-water marks.
-pub(crate) fn read_metas(file: &dyn File, path: &Path) -> Result<(Meta, u64)> {
+/// The newest valid meta page.
+pub(crate) fn read_metas(file: &dyn File, path: &Path) -> Result<Meta> {
     let io = |source| Error::Io { operation: "read", path: path.to_path_buf(), source };
     let len = file.len().map_err(io)?;
     let at = |offset: u64| -> Result<std::result::Result<Meta, MetaFault>> {
@@ -128,8 +128,7 @@ pub(crate) fn read_metas(file: &dyn File, path: &Path) -> Result<(Meta, u64)> {
         let what = format!("root {} or freelist {} outside 2..{}", meta.root, meta.freelist, meta.high_water);
         return Err(Error::corrupt(meta.txid % 2, what));
     }
-    let other = [first, second].into_iter().flatten().map(|m| m.high_water).max().unwrap_or(0);
-    Ok((meta, other))
+    Ok(meta)
 }
 
 /// Looks for the second meta page without knowing the page size.

@@ -23,8 +23,6 @@ pub struct WriteTx {
     pub(crate) trees: Vec<Tree>,
     /// Pages of the current commit that this one will no longer use.
     pub(crate) freed: Vec<Run>,
-    /// Lower the high-water mark over free pages at the end of the file.
-    pub(crate) lower_mark: bool,
 }
 
 /// A bucket open for change. It borrows the transaction: one at a time.
@@ -55,7 +53,6 @@ impl WriteTx {
             memory: Memory { snapshot, arena },
             trees: vec![root],
             freed: Vec::new(),
-            lower_mark: false,
         })
     }
 
@@ -354,7 +351,7 @@ impl<'tx> BucketMut<'tx> {
         BucketMut { tx: self.tx, tree: self.tree }
     }
 
-    fn into_bucket(self, name: &[u8]) -> Result<BucketMut<'tx>> {
+    pub(crate) fn into_bucket(self, name: &[u8]) -> Result<BucketMut<'tx>> {
         match self.tx.open_tree(self.tree, name)? {
             Some(tree) => Ok(BucketMut { tx: self.tx, tree }),
             None => Err(Error::BucketNotFound { name: name.to_vec() }),

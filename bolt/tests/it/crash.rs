@@ -1,0 +1,99 @@
+//! A power cut at every disk operation of random transactions: the state before or after the commit, nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use stanchion_bolt::{Db, Options, ReadTx, Result};
+use stanchion_disk::SimDisk;
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn open(disk: &SimDisk, sync_freelist: bool) -> Result<Db> {
+    let options = Options { page_size: 1024, sync_freelist, ..Options::default() };
+    Db::open(Arc::new(disk.clone()), "db", options)
+}
+
+fn contents(tx: &ReadTx) -> Contents {
+    let Some(bucket) = tx.bucket("b").unwrap() else { return Contents::new() };
+    bucket.iter().map(|e| e.map(|(k, v)| (k.to_vec(), v.unwrap().to_vec())).unwrap()).collect()
+}
+
+/// One random transaction, and what the database holds when it has committed.
+fn transaction(db: &Db, rng: &mut Xoshiro256PlusPlus, before: &Contents) -> (Contents, Result<()>) {
+    let mut after = before.clone();
+    let result = db.update(|tx| {
+        let mut bucket = tx.create_bucket_if_not_exists("b")?;
+        for _ in 0..rng.next_u64() % 12 {
+            let key = vec![b'k', (rng.next_u64() % 64) as u8];
+            if rng.next_u64().is_multiple_of(3) {
+                bucket.delete(&key)?;
+                after.remove(&key);
+            } else {
+                let value = vec![rng.next_u64() as u8; (rng.next_u64() % 400) as usize];
+                bucket.put(&key, &value)?;
+                after.insert(key, value);
+            }
+        }
+        Ok(())
+    });
+    (after, result)
+}
+
+/// Runs three transactions and cuts the power at each change of the disk; returns the number of crashes seen.
+fn crash_everywhere(seed: u64, survivors: u64) -> u64 {
+    let mut cases = 0;
+    let base = SimDisk::new(seed);
+    let mut start = Contents::new();
+    {
+        let rng = &mut Xoshiro256PlusPlus::seed_from_u64(seed);
+        let db = open(&base, seed.is_multiple_of(2)).unwrap();
+        for _ in 0..4 {
+            let (after, result) = transaction(&db, rng, &start);
+            result.unwrap();
+            start = after;
+        }
+    }
+    for at in 1.. {
+        let disk = base.fork(seed + at).unwrap();
+        disk.crash_at(disk.changes() + at);
+        let rng = &mut Xoshiro256PlusPlus::seed_from_u64(!seed);
+        let mut before = start.clone();
+        let mut tried = before.clone();
+        if let Ok(db) = open(&disk, seed.is_multiple_of(2)) {
+            for _ in 0..3 {
+                let (after, result) = transaction(&db, rng, &before);
+                tried = after;
+                if result.is_err() {
+                    break;
+                }
+                before = tried.clone();
+            }
+        }
+        if !disk.is_crashed() {
+            return cases;
+        }
+        for survivor in 0..survivors {
+            let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
+            let tx = db.begin_read().unwrap();
+            assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
+            let found = contents(&tx);
+            assert!(found == before || found == tried, "seed {seed}, crash at {at}, survivor {survivor}");
+            cases += 1;
+        }
+    }
+    cases
+}
+
+#[test]
+fn a_power_cut_leaves_the_state_before_or_after_a_commit() {
+    let wanted = std::env::var("STANCHION_SOAK").map_or(10_000, |n| n.parse().expect("a number of cases"));
+    let mut cases = 0;
+    for seed in 0.. {
+        cases += crash_everywhere(seed, 8);
+        if cases >= wanted {
+            return;
+        }
+    }
+}
