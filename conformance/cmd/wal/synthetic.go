@@ -72,20 +72,51 @@ func writeSynthetic(dir string, rng *rand.Rand) error {
 }
 
 func randomEntry(rng *rand.Rand, term, index uint64) *raftpb.Entry {
-	size := rng.IntN(300)
-	switch rng.IntN(60) {
-	case 0:
-		size = rng.IntN(200_000)
-	case 1, 2:
-		size = 0
+	e := &raftpb.Entry{Term: proto.Uint64(term), Index: proto.Uint64(index)}
+	switch p := rng.IntN(60); {
+	case p < 4:
+		e.Type, e.Data = membershipChange(rng)
+	case p < 6:
+		// A new leader's first entry.
+	case p < 7:
+		e.Data = randomBytes(rng, rng.IntN(200_000))
+	default:
+		e.Data = randomBytes(rng, rng.IntN(300))
 	}
-	data := make([]byte, size)
+	if e.Type == nil && rng.IntN(2) == 0 {
+		// Up to 3.6 the type is written even where it is zero.
+		e.Type = raftpb.EntryNormal.Enum()
+	}
+	return e
+}
+
+// membershipChange makes a change of either kind, or the empty one that leaves a joint configuration.
+func membershipChange(rng *rand.Rand) (*raftpb.EntryType, []byte) {
+	node := proto.Uint64(rng.Uint64())
+	switch rng.IntN(3) {
+	case 0:
+		return raftpb.EntryConfChange.Enum(), marshal(&raftpb.ConfChange{Id: proto.Uint64(rng.Uint64()),
+			Type: raftpb.ConfChangeType(rng.IntN(4)).Enum(), NodeId: node, Context: randomBytes(rng, rng.IntN(100))})
+	case 1:
+		return raftpb.EntryConfChangeV2.Enum(), marshal(&raftpb.ConfChangeV2{Context: randomBytes(rng, rng.IntN(100)),
+			Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeType(rng.IntN(4)).Enum(), NodeId: node}}})
+	default:
+		return raftpb.EntryConfChangeV2.Enum(), nil
+	}
+}
+
+func marshal(m proto.Message) []byte {
+	data, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+func randomBytes(rng *rand.Rand, n int) []byte {
+	data := make([]byte, n)
 	for i := range data {
 		data[i] = byte(rng.Uint32())
 	}
-	e := &raftpb.Entry{Term: proto.Uint64(term), Index: proto.Uint64(index), Data: data}
-	if kind := raftpb.EntryType(rng.IntN(3)); rng.IntN(2) == 0 {
-		e.Type = &kind
-	}
-	return e
+	return data
 }
