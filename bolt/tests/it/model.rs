@@ -1,6 +1,7 @@
 //! Long random operation sequences against a model made of maps, with a check after each commit.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -74,12 +75,16 @@ fn change(rng: &mut Xoshiro256PlusPlus, bucket: &mut BucketMut<'_>, model: &mut 
     match below(rng, 20) {
         0 => {
             let name = format!("b{}", below(rng, 4)).into_bytes();
-            if !model.buckets.contains_key(&name) {
-                bucket.create_bucket(&name).unwrap();
-                model.buckets.insert(name, Model::default());
-            } else if below(rng, 3) == 0 {
-                bucket.delete_bucket(&name).unwrap();
-                model.buckets.remove(&name);
+            match model.buckets.entry(name) {
+                Entry::Vacant(vacant) => {
+                    bucket.create_bucket(vacant.key()).unwrap();
+                    vacant.insert(Model::default());
+                }
+                Entry::Occupied(occupied) if below(rng, 3) == 0 => {
+                    bucket.delete_bucket(occupied.key()).unwrap();
+                    occupied.remove();
+                }
+                Entry::Occupied(_) => {}
             }
         }
         1 => {
