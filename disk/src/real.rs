@@ -117,7 +117,9 @@ impl File for RealFile {
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, len) {
+        // Reserving much takes long enough for a signal to arrive.
+        let reserve = || rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, len);
+        match rustix::io::retry_on_intr(reserve) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                 let end = offset + len;
                 if self.file.metadata()?.len() < end { self.file.set_len(end) } else { Ok(()) }

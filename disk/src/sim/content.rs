@@ -146,7 +146,13 @@ impl Cache {
         match self {
             Self::Sparse(sparse) => *sparse = with.clone(),
             Self::Mapped(file) => {
-                file.set_len(0)?;
+                // Never cut to 0 first: a reader of a map would find no page there and be killed.
+                let len = file.metadata()?.len();
+                if len > 0 {
+                    use rustix::fs::FallocateFlags;
+                    let zeroed = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    rustix::fs::fallocate(&*file, zeroed, 0, len)?;
+                }
                 fill(file, with)?;
             }
         }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 
-use stanchion_disk::{Disk, LockKind, OpenOptions, RealDisk, SimDisk};
+use stanchion_disk::{Disk, LockKind, Map, OpenOptions, RealDisk, SimDisk};
 
 /// Runs a test in an empty directory of each disk.
 fn on_both(test: impl Fn(&dyn Disk, &Path)) {
@@ -139,14 +139,32 @@ fn locks_exclude_other_handles_of_the_same_kind() {
     });
 }
 
+/// A byte as a holder of the map sees it now.
+fn seen(map: &Map, at: usize) -> u8 {
+    assert!(at < map.len());
+    #[expect(unsafe_code, reason = "a map hands out an address only")]
+    // SAFETY: `at` lies in the map and, in these tests, in the file; nobody writes meanwhile.
+    unsafe {
+        map.as_ptr().add(at).read_volatile()
+    }
+}
+
 #[test]
-fn a_map_has_the_length_asked_for() {
+fn a_map_shows_what_was_written_before_and_after_it() {
     on_both(|disk, dir| {
         let file = disk.open(&dir.join("f"), OpenOptions::create()).unwrap();
         file.write_all_at(&[7; 5000], 0).unwrap();
         let map = file.map(1 << 20).unwrap();
         assert_eq!((map.len(), map.is_empty()), (1 << 20, false));
+        assert_eq!((seen(&map, 0), seen(&map, 4999)), (7, 7));
+        file.write_all_at(&[8], 4999).unwrap();
+        file.write_all_at(&[9; 5000], 100_000).unwrap();
+        let later = file.map(1 << 20).unwrap();
         drop(file);
-        assert!(!map.as_ptr().is_null());
+        disk.remove_file(&dir.join("f")).unwrap();
+        for map in [&map, &later] {
+            let bytes = [4998, 4999, 50_000, 100_000, 104_999].map(|at| seen(map, at));
+            assert_eq!(bytes, [7, 8, 0, 9, 9], "the map outlives its handle and the name");
+        }
     });
 }
