@@ -127,7 +127,7 @@ fn message(depth: u32) -> BoxedStrategy<Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::cases(2000))]
 
     #[test]
     fn every_message_survives_every_form(m in message(1)) {

@@ -1,0 +1,1 @@
+//! Only benches live here: `cargo bench` in this folder.
