@@ -93,7 +93,7 @@ fn wch_15_to_18_cancel_and_close() {
     hub.create(stream, 1, range("a", "z"), from(1)).unwrap();
     hub.close(stream);
     assert_eq!(hub.counts().watchers, 0);
-    assert_eq!(hub.begin_catch_up().is_some(), false);
+    assert!(hub.begin_catch_up().is_none());
     assert!(hub.poll(stream).is_none());
 }
 
