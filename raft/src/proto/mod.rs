@@ -1,6 +1,6 @@
 //! The plain types of the protocol: entries, messages, snapshots, hard and configuration states.
 //!
-//! What lives here: data and its meaning, field by field. The bytes live in [`codec`](self::codec); rules about when
+//! What lives here: data and its meaning, field by field. The bytes live in `codec.rs`; rules about when
 //! a message may be sent or accepted live in `crate::raft`.
 
 mod codec;
