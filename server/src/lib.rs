@@ -10,3 +10,5 @@ pub mod logging;
 pub mod member;
 pub mod metrics;
 pub mod refusal;
+pub mod runtime;
+pub mod serve;

@@ -336,6 +336,16 @@ impl Hub {
         false
     }
 
+    /// Tells one watcher how far things are, unless it is behind or the stream is full; returns whether it was told.
+    pub fn notify_progress(&mut self, stream: StreamId, watch_id: WatchId) -> bool {
+        let slot = self.streams.get(&stream).and_then(|open| open.watchers.get(&watch_id).copied());
+        let due = slot.is_some_and(|slot| self.is_caught_up(slot)) && !self.is_full(stream);
+        if due {
+            self.reply(stream, Response { watch_id, revision: self.current, kind: ResponseKind::Progress });
+        }
+        due
+    }
+
     /// Tells every watcher of the stream that asked for it how far things are, unless it got something since the last
     /// tick, is behind, or the stream is full. The caller keeps the interval.
     pub fn progress_tick(&mut self, stream: StreamId) {

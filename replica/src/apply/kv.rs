@@ -74,7 +74,7 @@ pub(super) fn range(
 }
 
 /// A range's answer, decoded into messages.
-fn range_response(revision: i64, result: &RangeResult) -> Result<pb::RangeResponse, Failure> {
+pub(super) fn range_response(revision: i64, result: &RangeResult) -> Result<pb::RangeResponse, Failure> {
     let kvs = (0..result.rows.len()).filter_map(|n| result.rows.get(n)).map(decode);
     Ok(pb::RangeResponse {
         header: header(revision),

@@ -30,6 +30,7 @@ pub(crate) use effect::watch_event;
 pub use effect::{Effect, Reply};
 pub use error::{Fatal, Refusal};
 pub use kv::range_options;
+pub use txn::{ReadFailure, read_txn};
 
 use crate::membership::{Change, Cluster};
 use error::Failure;

@@ -9,13 +9,80 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use stanchion_api::{etcdserverpb as pb, mvccpb};
 use stanchion_lease::Lessor;
-use stanchion_mvcc::{KeyRange, RangeOptions, WriteTxn};
+use stanchion_mvcc::{KeyRange, RangeOptions, RangeResult, ReadTxn, WriteTxn};
 
 use super::error::Failure;
 use super::{Refusal, kv};
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request;
 use pb::response_op::Response;
+
+/// Where ranges and compares are read: an open write transaction, or an image.
+trait View {
+    fn read(&mut self, range: KeyRange<'_>, options: &RangeOptions) -> stanchion_mvcc::Result<RangeResult>;
+}
+
+impl View for WriteTxn<'_> {
+    fn read(&mut self, range: KeyRange<'_>, options: &RangeOptions) -> stanchion_mvcc::Result<RangeResult> {
+        self.range(range, options)
+    }
+}
+
+impl View for ReadTxn {
+    fn read(&mut self, range: KeyRange<'_>, options: &RangeOptions) -> stanchion_mvcc::Result<RangeResult> {
+        let revision = self.check_revision_in_txn(options.revision)?;
+        self.range(range, &RangeOptions { revision, ..options.clone() })
+    }
+}
+
+/// Runs a transaction whose operations are all ranges on one image. Headers hold the revision alone.
+///
+/// # Errors
+/// [`ReadFailure`].
+pub fn read_txn(image: &mut ReadTxn, request: &pb::TxnRequest) -> Result<pb::TxnResponse, ReadFailure> {
+    let path = decide(image, request)?;
+    let revision = image.revision();
+    let mut responses = Vec::with_capacity(path.operations.len());
+    for operation in path.operations {
+        let Some(Request::RequestRange(request)) = &operation.request else {
+            let what = "an operation that is no range, in a transaction that only reads".to_owned();
+            return Err(ReadFailure::Refused(Refusal::Unknown { what }));
+        };
+        let options = kv::range_options(request)?;
+        let result = image
+            .read(KeyRange::from_request(&request.key, &request.range_end), &options)
+            .map_err(Failure::from)?;
+        let response = Response::ResponseRange(kv::range_response(revision, &result)?);
+        responses.push(pb::ResponseOp { response: Some(response) });
+    }
+    Ok(pb::TxnResponse { header: kv::header(revision), succeeded: path.succeeded, responses })
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadFailure {
+    /// The request does not fit the store.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(stanchion_mvcc::Error),
+}
+
+impl From<Failure> for ReadFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => ReadFailure::Refused(refusal),
+            Failure::Store(error) => ReadFailure::Store(error),
+        }
+    }
+}
+
+impl From<stanchion_mvcc::Error> for ReadFailure {
+    fn from(error: stanchion_mvcc::Error) -> Self {
+        Failure::from(error).into()
+    }
+}
 
 /// The branch of a transaction, and those of the nested ones on its path, in order.
 struct Path<'r> {
@@ -36,7 +103,7 @@ pub(super) fn txn(
     Ok(response)
 }
 
-fn decide<'r>(txn: &mut WriteTxn<'_>, request: &'r pb::TxnRequest) -> Result<Path<'r>, Failure> {
+fn decide<'r>(txn: &mut impl View, request: &'r pb::TxnRequest) -> Result<Path<'r>, Failure> {
     let mut succeeded = true;
     for compare in &request.compare {
         if !holds(txn, compare)? {
@@ -101,9 +168,9 @@ fn execute(txn: &mut WriteTxn<'_>, lessor: &Lessor, path: &Path<'_>) -> Result<p
 }
 
 /// Whether a compare holds for every key of its range; a range without keys is compared like a missing key.
-fn holds(txn: &mut WriteTxn<'_>, compare: &pb::Compare) -> Result<bool, Failure> {
+fn holds(txn: &mut impl View, compare: &pb::Compare) -> Result<bool, Failure> {
     let range = KeyRange::from_request(&compare.key, &compare.range_end);
-    let rows = txn.range(range, &RangeOptions::default())?.rows;
+    let rows = txn.read(range, &RangeOptions::default())?.rows;
     if rows.is_empty() {
         let missing = mvccpb::KeyValue::default();
         return Ok(compare.target != CompareTarget::Value as i32 && holds_for(&missing, compare));

@@ -1,0 +1,183 @@
+//! The applier: committed entries in order, watchers and waiters told, leases counted while this member leads.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use stanchion_api::etcdserverpb as pb;
+use stanchion_api::raft_request::RequestKind;
+use stanchion_lease::{RenewError, Renewal};
+use stanchion_raft::Role;
+use stanchion_replica::apply::{Applier, Effect, NO_SPACE};
+use stanchion_replica::consensus::{ApplyWork, Leadership};
+use tokio::sync::oneshot;
+
+use super::fatal;
+use super::handle::Handle;
+use super::raft_loop::ToRaft;
+use super::shared::{Shared, View};
+use super::watch::WatchHub;
+
+/// What the applier is told and asked.
+#[derive(Debug)]
+pub(super) enum ToApplier {
+    /// Committed entries.
+    Work(ApplyWork),
+    /// The leader or this member's role has changed.
+    Leadership(Leadership),
+    /// Renew a lease.
+    Renew(i64, oneshot::Sender<Result<Renewal, RenewError>>),
+    /// Look a lease up; `None` if there is none.
+    TimeToLive(i64, bool, oneshot::Sender<Option<pb::LeaseTimeToLiveResponse>>),
+    /// All leases.
+    Leases(oneshot::Sender<Vec<i64>>),
+    /// End.
+    Stop,
+}
+
+pub(super) struct ApplierLoop {
+    pub(super) applier: Applier,
+    pub(super) inbox: Receiver<ToApplier>,
+    pub(super) to_raft: Sender<ToRaft>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) watch: Arc<WatchHub>,
+    pub(super) handle: Weak<Handle>,
+    pub(super) clock: Instant,
+    /// What a new primary gives every lease on top: the election timeout.
+    pub(super) extend_ms: u64,
+    /// The term in which this member leads.
+    pub(super) leads: Option<u64>,
+    /// The newest term whose first entry is applied.
+    pub(super) opened_term: u64,
+}
+
+impl ApplierLoop {
+    pub(super) fn run(mut self) {
+        let mut next_round = Instant::now();
+        loop {
+            match self.inbox.recv_timeout(next_round.saturating_duration_since(Instant::now())) {
+                Ok(ToApplier::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(input) => self.take(input),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next_round {
+                next_round = Instant::now() + Duration::from_millis(stanchion_lease::ROUND_MS);
+                self.offer_leases();
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&mut self, input: ToApplier) {
+        match input {
+            ToApplier::Work(work) => self.apply(work),
+            ToApplier::Leadership(leadership) => {
+                self.leads = (leadership.role == Role::Leader).then_some(leadership.term);
+                self.settle_primary();
+            }
+            ToApplier::Renew(id, reply) => {
+                let now_ms = self.now_ms();
+                let _ = reply.send(self.applier.lessor_mut().renew(now_ms, id));
+            }
+            ToApplier::TimeToLive(id, keys, reply) => {
+                let _ = reply.send(self.time_to_live(id, keys));
+            }
+            ToApplier::Leases(reply) => {
+                let _ = reply.send(self.applier.lessor().list());
+            }
+            ToApplier::Stop => unreachable!("taken before"),
+        }
+    }
+
+    fn apply(&mut self, work: ApplyWork) {
+        let done = match self.applier.apply_work(self.now_ms(), work) {
+            Ok(done) => done,
+            Err(error) => fatal("a committed entry cannot be applied", &error),
+        };
+        let opened_term = done.opened_term.is_some();
+        if let Some(term) = done.opened_term {
+            self.opened_term = term;
+        }
+        *self.shared.view.write() = View::of(&self.applier);
+        let applied = self.applier.applied();
+        self.shared.applied_term.store(applied.term, Ordering::Relaxed);
+        self.shared.applied.store(applied.index, Ordering::Relaxed);
+        self.settle_primary();
+        for effect in done.effects {
+            self.tell(effect);
+        }
+        let _ = self.to_raft.send(ToRaft::Applied { work: done.work, changes: done.changes, opened_term });
+    }
+
+    fn tell(&mut self, effect: Effect) {
+        if let Some((revision, events)) = effect.events {
+            self.watch.publish(revision, events);
+        }
+        if effect.raise_no_space {
+            let alarm = pb::AlarmRequest {
+                action: pb::alarm_request::AlarmAction::Activate as i32,
+                member_id: self.shared.identity.member_id,
+                alarm: NO_SPACE,
+            };
+            self.propose(RequestKind::Alarm, &alarm.encode_to_vec());
+        }
+        self.shared.tell(effect.id, effect.result);
+    }
+
+    /// A member counts time from the first applied entry of its own term until it no longer leads.
+    fn settle_primary(&mut self) {
+        let should = self.leads.is_some_and(|term| self.opened_term >= term);
+        let now_ms = self.now_ms();
+        let extend_ms = self.extend_ms;
+        let lessor = self.applier.lessor_mut();
+        match (should, lessor.is_primary()) {
+            (true, false) => lessor.promote(now_ms, extend_ms),
+            (false, true) => lessor.demote(),
+            _ => {}
+        }
+    }
+
+    fn offer_leases(&mut self) {
+        let now_ms = self.now_ms();
+        self.applier.lessor_mut().handle_tick(now_ms);
+        while let Some(batch) = self.applier.lessor_mut().take_expired() {
+            for id in batch {
+                self.propose(RequestKind::LeaseRevoke, &pb::LeaseRevokeRequest { id }.encode_to_vec());
+            }
+        }
+        while let Some(batch) = self.applier.lessor_mut().take_checkpoints() {
+            let checkpoint = |c: stanchion_lease::Checkpoint| pb::LeaseCheckpoint {
+                id: c.id,
+                remaining_ttl: c.remaining_seconds,
+            };
+            let request =
+                pb::LeaseCheckpointRequest { checkpoints: batch.into_iter().map(checkpoint).collect() };
+            self.propose(RequestKind::LeaseCheckpoint, &request.encode_to_vec());
+        }
+    }
+
+    /// Proposes on the member's own behalf; nobody waits for the answer.
+    fn propose(&self, kind: RequestKind, request: &[u8]) {
+        if let Some(handle) = self.handle.upgrade() {
+            handle.propose_unwaited(kind, request);
+        }
+    }
+
+    fn time_to_live(&self, id: i64, keys: bool) -> Option<pb::LeaseTimeToLiveResponse> {
+        let lessor = self.applier.lessor();
+        let left = lessor.time_to_live(self.now_ms(), id)?;
+        let keys = if keys { lessor.keys(id).map(|key| key.to_vec().into()).collect() } else { Vec::new() };
+        Some(pb::LeaseTimeToLiveResponse {
+            header: None,
+            id,
+            ttl: left.remaining_seconds,
+            granted_ttl: left.granted_seconds,
+            keys,
+        })
+    }
+}

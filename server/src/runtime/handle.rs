@@ -1,0 +1,479 @@
+//! The member as the front holds it: admission, waiting, and reads beside the threads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use stanchion_api::etcdserverpb as pb;
+use stanchion_api::raft_request::{RequestKind, wrap};
+use stanchion_lease::{RenewError, Renewal};
+use stanchion_mvcc::{KeyRange, Store, schema};
+use stanchion_raft::{ConfChange, ConfChangeType, Role};
+use stanchion_replica::apply::{Reply, range_options, read_txn};
+use stanchion_replica::membership::{Change, ChangeContext, Member as Peer, RequestIds, added_member_id};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::applier::ToApplier;
+use super::raft_loop::ToRaft;
+use super::shared::Shared;
+use super::watch::WatchHub;
+use super::{RuntimeConfig, answers};
+use crate::config::ETCD_VERSION;
+use crate::member::{
+    Answer, Caller, Encoded, Image, Member, RaftStatus, Space, Standing, Versions, WatchStream,
+};
+use crate::refusal::{self, Refusal};
+
+/// Entries that may be committed and not applied before requests are refused.
+const BACKLOG_MAX: u64 = 5_000;
+/// Requests that may wait for their outcome.
+const WAITING_MAX: usize = 100_000;
+
+/// A running member.
+pub(super) struct Handle {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    watch: Arc<WatchHub>,
+    to_raft: Sender<ToRaft>,
+    to_applier: Sender<ToApplier>,
+    ids: Mutex<RequestIds>,
+    request_timeout: Duration,
+    max_request_bytes: usize,
+    quota_bytes: Option<u64>,
+    max_learners: usize,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("identity", &self.shared.identity).finish_non_exhaustive()
+    }
+}
+
+/// Takes a waiter off the list when its caller goes away.
+struct Waiting {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.forget(self.id);
+    }
+}
+
+fn answer<T: Send + 'static>(future: impl Future<Output = Result<T, Refusal>> + Send + 'static) -> Answer<T> {
+    Box::pin(future)
+}
+
+impl Handle {
+    pub(super) fn new(
+        config: &RuntimeConfig,
+        shared: Arc<Shared>,
+        store: Arc<Store>,
+        watch: Arc<WatchHub>,
+        to_raft: Sender<ToRaft>,
+        to_applier: Sender<ToApplier>,
+        ids: RequestIds,
+    ) -> Handle {
+        Handle {
+            shared,
+            store,
+            watch,
+            to_raft,
+            to_applier,
+            ids: Mutex::new(ids),
+            request_timeout: config.request_timeout,
+            max_request_bytes: config.max_request_bytes,
+            quota_bytes: config.quota_bytes,
+            max_learners: config.max_learners,
+        }
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(super) fn send_to_raft(&self, input: ToRaft) {
+        // A thread that is gone means that the member stops: waiters run into their timeout.
+        let _ = self.to_raft.send(input);
+    }
+
+    /// Ends the applier; the others end with the raft thread.
+    pub(super) fn hang_up(&self) {
+        let _ = self.to_applier.send(ToApplier::Stop);
+    }
+
+    /// Proposes without anybody waiting.
+    pub(super) fn propose_unwaited(&self, kind: RequestKind, request: &[u8]) {
+        let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };
+        self.send_to_raft(ToRaft::Propose(wrap(&header, kind, request)));
+    }
+
+    fn barrier(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.send_to_raft(ToRaft::Read(sender));
+        let wait = self.request_timeout;
+        async move {
+            match timeout(wait, receiver).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(refusal::STOPPED),
+                Err(_) => Err(refusal::TIMEOUT),
+            }
+        }
+    }
+
+    /// Sends a proposal and waits for its outcome.
+    fn submit(&self, id: u64, input: ToRaft) -> impl Future<Output = Result<Reply, Refusal>> + Send + use<> {
+        let outcome = self.shared.wait_for(id);
+        let waiting = Waiting { shared: self.shared.clone(), id };
+        self.send_to_raft(input);
+        let (wait, shared) = (self.request_timeout, self.shared.clone());
+        async move {
+            let _waiting = waiting;
+            match timeout(wait, outcome).await {
+                Ok(Ok(outcome)) => outcome.map_err(answers::refused),
+                Ok(Err(_)) => Err(refusal::STOPPED),
+                Err(_) if shared.leadership.read().leader == 0 => Err(refusal::DEADLINE),
+                Err(_) => Err(refusal::TIMEOUT),
+            }
+        }
+    }
+
+    fn standing_of(shared: &Shared, store: &Store) -> Standing {
+        let leadership = *shared.leadership.read();
+        let view = shared.view.read();
+        let member_id = shared.identity.member_id;
+        Standing {
+            cluster_id: shared.identity.cluster_id,
+            member_id,
+            raft_term: shared.applied_term.load(Ordering::Relaxed),
+            revision: store.revision(),
+            leader: leadership.leader,
+            is_learner: view.cluster.member(member_id).is_some_and(|member| member.is_learner),
+        }
+    }
+
+    fn listed(shared: &Shared) -> Vec<pb::Member> {
+        shared.view.read().cluster.members().map(answers::member).collect()
+    }
+
+    /// Checks a change against the members as they are now, proposes it, and lists the members afterwards.
+    fn change(
+        &self,
+        kind: ConfChangeType,
+        node_id: u64,
+        context: Option<ChangeContext>,
+    ) -> Answer<Vec<pb::Member>> {
+        let meant = match &context {
+            None => Change::Remove(node_id),
+            Some(context) => Change::from_context(context.clone(), kind == ConfChangeType::UpdateNode),
+        };
+        let checked = self.shared.view.read().cluster.check(&meant, self.max_learners);
+        if let Err(error) = checked {
+            return answer(async move { Err(answers::refused(error.into())) });
+        }
+        let id = self.next_id();
+        let context = context.map(|context| context.to_json().into()).unwrap_or_default();
+        let change = ConfChange { id, context, ..ConfChange::new(kind, node_id) };
+        let submitted = self.submit(id, ToRaft::ProposeChange(change));
+        let shared = self.shared.clone();
+        answer(async move {
+            submitted.await?;
+            Ok(Handle::listed(&shared))
+        })
+    }
+}
+
+fn unbuilt<T: Send + 'static>(what: &'static str) -> Answer<T> {
+    answer(async move { Err(Refusal::fixed(tonic::Code::Unimplemented, what)) })
+}
+
+impl Member for Handle {
+    fn standing(&self) -> Standing {
+        Handle::standing_of(&self.shared, &self.store)
+    }
+
+    fn versions(&self) -> Versions {
+        let storage = schema::storage_version(&self.store.read()).ok().flatten();
+        Versions {
+            server: ETCD_VERSION.to_owned(),
+            cluster: self.shared.view.read().cluster_version.clone(),
+            storage,
+        }
+    }
+
+    fn space(&self) -> Space {
+        Space { allocated: self.store.size(), quota: self.quota_bytes }
+    }
+
+    fn alarms(&self) -> Vec<pb::AlarmMember> {
+        self.shared.view.read().alarms.clone()
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        let leadership = *self.shared.leadership.read();
+        RaftStatus {
+            term: leadership.term,
+            vote: 0,
+            commit: self.shared.committed.load(Ordering::Relaxed),
+            applied: self.shared.applied.load(Ordering::Relaxed),
+            role: match leadership.role {
+                Role::Leader => "StateLeader",
+                Role::Follower => "StateFollower",
+                Role::Candidate => "StateCandidate",
+                Role::PreCandidate => "StatePreCandidate",
+            },
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.lock().next_id()
+    }
+
+    fn propose(&self, caller: Caller, kind: RequestKind, request: Bytes) -> Answer<Bytes> {
+        // Revokes give space back, so they may go a little further.
+        let backlog = if kind == RequestKind::LeaseRevoke { 2 * BACKLOG_MAX } else { BACKLOG_MAX };
+        if self.shared.backlog() > backlog || self.shared.waiting() > WAITING_MAX {
+            return answer(async { Err(refusal::TOO_MANY_REQUESTS) });
+        }
+        let id = self.next_id();
+        let header = pb::RequestHeader { id, username: caller.username, auth_revision: caller.auth_revision };
+        let data = wrap(&header, kind, &request);
+        if data.len() > self.max_request_bytes {
+            return answer(async { Err(refusal::REQUEST_TOO_LARGE) });
+        }
+        let physical = kind == RequestKind::Compaction
+            && pb::CompactionRequest::decode(request).is_ok_and(|r| r.physical);
+        let submitted = self.submit(id, ToRaft::Propose(data));
+        let (shared, store) = (self.shared.clone(), self.store.clone());
+        answer(async move {
+            let reply = submitted.await?;
+            while physical && store.is_compacting() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(answers::encode(reply, &Handle::standing_of(&shared, &store)))
+        })
+    }
+
+    fn read_barrier(&self) -> Answer<()> {
+        answer(self.barrier())
+    }
+
+    fn range(&self, _caller: Caller, request: pb::RangeRequest) -> Answer<Encoded<pb::RangeResponse>> {
+        let barrier = (!request.serializable).then(|| self.barrier());
+        let (shared, store) = (self.shared.clone(), self.store.clone());
+        answer(async move {
+            if let Some(barrier) = barrier {
+                barrier.await?;
+            }
+            let options = range_options(&request).map_err(answers::refused)?;
+            let image = store.read();
+            let result = image
+                .range(KeyRange::from_request(&request.key, &request.range_end), &options)
+                .map_err(|error| answers::read_failed(error.into()))?;
+            let standing = Handle::standing_of(&shared, &store);
+            Ok(answers::range(&result, &standing, image.revision()))
+        })
+    }
+
+    fn read_txn(&self, _caller: Caller, request: pb::TxnRequest) -> Answer<Encoded<pb::TxnResponse>> {
+        use pb::request_op::Request;
+        let waits =
+            |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestRange(r)) if !r.serializable);
+        let linearizable = request.success.iter().chain(&request.failure).any(waits);
+        let barrier = linearizable.then(|| self.barrier());
+        let (shared, store) = (self.shared.clone(), self.store.clone());
+        answer(async move {
+            if let Some(barrier) = barrier {
+                barrier.await?;
+            }
+            let response = read_txn(&mut store.read(), &request).map_err(answers::read_failed)?;
+            let standing = Handle::standing_of(&shared, &store);
+            Ok(Encoded::from_bytes(answers::encode(Reply::Txn(response), &standing)))
+        })
+    }
+
+    fn watch_stream(&self) -> WatchStream {
+        self.watch.open()
+    }
+
+    fn lease_renew(&self, _caller: Caller, id: i64) -> Answer<i64> {
+        let (to_applier, to_raft) = (self.to_applier.clone(), self.to_raft.clone());
+        let (shared, wait) = (self.shared.clone(), self.request_timeout);
+        if !shared.is_leader() {
+            return answer(async { Err(refusal::NO_LEADER) });
+        }
+        let cleared =
+            pb::LeaseCheckpointRequest { checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }] };
+        let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };
+        let clear = wrap(&header, RequestKind::LeaseCheckpoint, &cleared.encode_to_vec());
+        let renewing = async move {
+            let mut clear = Some(clear);
+            loop {
+                let (sender, receiver) = oneshot::channel();
+                let _ = to_applier.send(ToApplier::Renew(id, sender));
+                match receiver.await.map_err(|_| refusal::STOPPED)? {
+                    Ok(Renewal::Renewed { ttl_seconds }) => return Ok(ttl_seconds),
+                    Err(RenewError::NotFound { .. }) => return Ok(0),
+                    Err(RenewError::NotPrimary) => return Err(refusal::NOT_PRIMARY_LESSOR),
+                    Ok(Renewal::ClearCheckpoint) => {
+                        if let Some(clear) = clear.take() {
+                            let _ = to_raft.send(ToRaft::Propose(clear));
+                        }
+                    }
+                    // It is being revoked: its end is what the caller is told.
+                    Err(RenewError::Expired { .. }) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        answer(async move { timeout(wait, renewing).await.unwrap_or(Err(refusal::TIMEOUT)) })
+    }
+
+    fn lease_time_to_live(
+        &self,
+        _caller: Caller,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Answer<pb::LeaseTimeToLiveResponse> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.to_applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
+        answer(async move {
+            let found = receiver.await.map_err(|_| refusal::STOPPED)?;
+            Ok(found.unwrap_or_else(|| pb::LeaseTimeToLiveResponse {
+                id: request.id,
+                ttl: -1,
+                ..Default::default()
+            }))
+        })
+    }
+
+    fn lease_ids(&self, _caller: Caller) -> Answer<Vec<i64>> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.to_applier.send(ToApplier::Leases(sender));
+        answer(async move { receiver.await.map_err(|_| refusal::STOPPED) })
+    }
+
+    fn members(&self, linearizable: bool) -> Answer<Vec<pb::Member>> {
+        let barrier = linearizable.then(|| self.barrier());
+        let shared = self.shared.clone();
+        answer(async move {
+            if let Some(barrier) = barrier {
+                barrier.await?;
+            }
+            Ok(Handle::listed(&shared))
+        })
+    }
+
+    fn member_add(&self, peer_urls: Vec<String>, learner: bool) -> Answer<(pb::Member, Vec<pb::Member>)> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let id = added_member_id(&peer_urls, now.as_secs());
+        let member = Peer { id, peer_urls, is_learner: learner, ..Peer::default() };
+        let kind = if learner { ConfChangeType::AddLearnerNode } else { ConfChangeType::AddNode };
+        let added = answers::member(&member);
+        let changed = self.change(kind, id, Some(ChangeContext { member, is_promote: false }));
+        answer(async move { Ok((added, changed.await?)) })
+    }
+
+    fn member_remove(&self, id: u64) -> Answer<Vec<pb::Member>> {
+        self.change(ConfChangeType::RemoveNode, id, None)
+    }
+
+    fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Answer<Vec<pb::Member>> {
+        let member = Peer { id, peer_urls, ..Peer::default() };
+        self.change(ConfChangeType::UpdateNode, id, Some(ChangeContext { member, is_promote: false }))
+    }
+
+    fn member_promote(&self, id: u64) -> Answer<Vec<pb::Member>> {
+        let member = Peer { id, ..Peer::default() };
+        self.change(ConfChangeType::AddNode, id, Some(ChangeContext { member, is_promote: true }))
+    }
+
+    fn status(&self) -> Answer<pb::StatusResponse> {
+        let standing = self.standing();
+        let raft = self.raft_status();
+        let mut errors: Vec<String> = Vec::new();
+        if standing.leader == 0 {
+            errors.push(refusal::NO_LEADER.message.into_owned());
+        }
+        for alarm in self.alarms() {
+            let kind = pb::AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+            errors.push(format!("memberID:{} alarm:{kind}", alarm.member_id));
+        }
+        let versions = self.versions();
+        let response = pb::StatusResponse {
+            header: None,
+            version: versions.server,
+            db_size: self.store.size().cast_signed(),
+            leader: standing.leader,
+            raft_index: raft.commit,
+            raft_term: raft.term,
+            raft_applied_index: raft.applied,
+            errors,
+            db_size_in_use: self.store.size_in_use().cast_signed(),
+            is_learner: standing.is_learner,
+            storage_version: versions.storage.unwrap_or_default(),
+            db_size_quota: self.quota_bytes.unwrap_or(0).cast_signed(),
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        };
+        answer(async move { Ok(response) })
+    }
+
+    fn defragment(&self) -> Answer<()> {
+        unbuilt("etcdserver: defragmentation is not built yet")
+    }
+
+    fn hash(&self) -> Answer<u32> {
+        let store = self.store.clone();
+        answer(async move {
+            let hash = tokio::task::spawn_blocking(move || store.read().hash_file()).await;
+            hash.map_err(Refusal::unknown)?.map_err(Refusal::unknown)
+        })
+    }
+
+    fn hash_kv(&self, revision: i64) -> Answer<pb::HashKvResponse> {
+        let store = self.store.clone();
+        answer(async move {
+            let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision)).await;
+            let hash = hash.map_err(Refusal::unknown)?.map_err(|error| answers::read_failed(error.into()))?;
+            Ok(pb::HashKvResponse {
+                header: None,
+                hash: hash.hash,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.revision,
+            })
+        })
+    }
+
+    fn image(&self) -> Answer<Image> {
+        unbuilt("etcdserver: snapshots are not built yet")
+    }
+
+    fn move_leader(&self, target: u64) -> Answer<()> {
+        let standing = self.standing();
+        let known = self.shared.view.read().cluster.member(target).is_some_and(|member| !member.is_learner);
+        answer(async move {
+            match () {
+                () if standing.leader != standing.member_id => Err(refusal::NOT_LEADER),
+                () if !known => Err(refusal::BAD_TRANSFEREE),
+                () if target == standing.member_id => Ok(()),
+                () => Err(Refusal::fixed(
+                    tonic::Code::Unimplemented,
+                    "etcdserver: moving the leader is not built yet",
+                )),
+            }
+        })
+    }
+
+    fn downgrade(
+        &self,
+        _action: pb::downgrade_request::DowngradeAction,
+        _target: Option<(u64, u64)>,
+    ) -> Answer<String> {
+        unbuilt("etcdserver: downgrade is not built yet")
+    }
+}

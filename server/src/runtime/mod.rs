@@ -1,0 +1,239 @@
+//! The threads of a member: loops around the replica's two halves, its log and its store.
+//!
+//! | thread | file | owns | waits for |
+//! |---|---|---|---|
+//! | raft | `raft_loop` | consensus, waiting reads | its inbox, the next tick |
+//! | log writer | `log_writer` | the log | its inbox, `fdatasync` |
+//! | applier | `applier` | the store's write side, leases | its inbox |
+//! | committer | `committer` | commits, compaction steps | the database's sync |
+//! | catch-up | `watch` | scans of history for watchers | its wake-up |
+//!
+//! What lives here: who wakes whom, and the answer to the front's questions (`handle`, `answers`). What may not: any
+//! decision about data. Inboxes have no bound of their own: what may come in is bounded at admission, in `handle`.
+
+mod answers;
+mod applier;
+mod committer;
+mod handle;
+mod log_writer;
+mod raft_loop;
+mod shared;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use stanchion_disk::{Disk, RealDisk};
+use stanchion_mvcc::StoreOptions;
+use stanchion_replica::boot::{BootError, Layout, NewCluster, boot};
+use stanchion_replica::consensus::{Consensus, ConsensusConfig, ConsensusError};
+use stanchion_replica::membership::RequestIds;
+use stanchion_replica::{ReleasePolicy, apply};
+
+use crate::member::MemberHandle;
+use handle::Handle;
+use raft_loop::ToRaft;
+use shared::Shared;
+
+/// What the threads are told at start.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Root of all state.
+    pub data_dir: PathBuf,
+    /// The log's own directory, if it is not below `data_dir`.
+    pub wal_dir: Option<PathBuf>,
+    /// The cluster to be made if the directory is empty.
+    pub new_cluster: NewCluster,
+    /// One raft tick.
+    pub tick: Duration,
+    /// Ticks in an election timeout.
+    pub election_ticks: u32,
+    /// Longest wait of a request.
+    pub request_timeout: Duration,
+    /// Largest wrapped request in bytes.
+    pub max_request_bytes: usize,
+    /// Quota of the database in bytes.
+    pub quota_bytes: Option<u64>,
+    /// Learners allowed at the same time.
+    pub max_learners: usize,
+    /// Pre-vote.
+    pub pre_vote: bool,
+    /// When the log is released.
+    pub release: ReleasePolicy,
+    /// Segments of the log that are kept; 0 keeps all.
+    pub max_wals: usize,
+    /// Longest time before pending writes are committed.
+    pub commit_interval: Duration,
+    /// Pending operations that trigger a commit.
+    pub commit_changes: usize,
+    /// Rows that one compaction step looks at.
+    pub compaction_batch: usize,
+    /// How often checkpoints of leases are made; `None`: never.
+    pub lease_checkpoint_interval: Option<Duration>,
+    /// Commit the database without syncing it.
+    pub unsafe_no_fsync: bool,
+    /// The time of this start in milliseconds since 1970; makes ids differ from those of earlier starts.
+    pub unix_millis: u64,
+}
+
+/// Why a member did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Its log.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// The system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running member.
+#[derive(Debug)]
+pub struct Runtime {
+    handle: Arc<Handle>,
+    raft: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+    stop: Arc<watch::WatchHub>,
+}
+
+impl Runtime {
+    /// Takes up or makes the data directory and starts the threads. Must be called within a tokio runtime, on whose
+    /// workers watch streams are pumped.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: RuntimeConfig) -> Result<Runtime, StartError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let election_ms = millis(config.tick) * u64::from(config.election_ticks);
+        let apply_config = apply::Config {
+            quota_bytes: config.quota_bytes,
+            max_learners: config.max_learners,
+            persist_lease_checkpoints: true,
+            lease: stanchion_lease::Config {
+                min_ttl_seconds: (election_ms * 3 / 2).div_ceil(1000).cast_signed(),
+                retry_ms: millis(config.request_timeout),
+                checkpoint_interval_ms: config.lease_checkpoint_interval.map(millis),
+            },
+        };
+        let store_options = StoreOptions { sync: !config.unsafe_no_fsync, ..StoreOptions::default() };
+        let wal_options = stanchion_wal::Options::default();
+        let booted =
+            boot(disk.clone(), &layout, apply_config, &store_options, wal_options, &config.new_cluster)?;
+        if let Some(repair) = booted.recovery.as_ref().and_then(|recovery| recovery.repair.as_ref()) {
+            tracing::warn!(?repair, "the log's torn end was cut off");
+        }
+        let identity = booted.identity;
+        let consensus_config = ConsensusConfig {
+            election_ticks: config.election_ticks,
+            heartbeat_ticks: 1,
+            pre_vote: config.pre_vote,
+            read_retry_ticks: u32::try_from(500 / config.tick.as_millis().max(1)).unwrap_or(1).max(1),
+            release: config.release,
+            seed: identity.member_id ^ config.unix_millis,
+            start_id: config.unix_millis,
+        };
+        let consensus = Consensus::new(identity.member_id, &booted.start, &consensus_config)?;
+
+        let shared = Arc::new(Shared::new(identity, &booted.applier));
+        let watch = watch::WatchHub::new(booted.applier.store().clone());
+        let (to_raft, raft_inbox) = channel();
+        let (to_writer, writer_inbox) = channel();
+        let (to_applier, applier_inbox) = channel();
+        let (to_committer, committer_inbox) = channel();
+        let ids = RequestIds::new(identity.member_id, config.unix_millis);
+        let clock = Instant::now();
+        let handle = Arc::new(Handle::new(
+            &config,
+            shared.clone(),
+            booted.applier.store().clone(),
+            watch.clone(),
+            to_raft.clone(),
+            to_applier.clone(),
+            ids,
+        ));
+        let raft = raft_loop::RaftLoop::new(
+            consensus,
+            raft_inbox,
+            to_writer.clone(),
+            to_applier,
+            to_committer,
+            shared.clone(),
+            config.tick,
+        );
+        let writer = log_writer::LogWriter {
+            wal: booted.wal,
+            disk,
+            dir: layout.wal.clone(),
+            keep: config.max_wals,
+            inbox: writer_inbox,
+            to_raft: to_raft.clone(),
+        };
+        let applier = applier::ApplierLoop {
+            applier: booted.applier,
+            inbox: applier_inbox,
+            to_raft,
+            shared,
+            watch: watch.clone(),
+            handle: Arc::downgrade(&handle),
+            clock,
+            extend_ms: election_ms,
+            leads: None,
+            opened_term: 0,
+        };
+        let committer =
+            committer::Committer::new(handle.store().clone(), committer_inbox, to_writer, &config, clock);
+        let spawn =
+            |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
+        let others = vec![
+            spawn("log-writer", Box::new(move || writer.run()))?,
+            spawn("applier", Box::new(move || applier.run()))?,
+            spawn("committer", Box::new(move || committer.run()))?,
+            spawn("catch-up", watch::catch_up_loop(watch.clone()))?,
+        ];
+        let raft = Some(spawn("raft", Box::new(move || raft.run()))?);
+        Ok(Runtime { handle, raft, others, stop: watch })
+    }
+
+    /// The member, for the front.
+    #[must_use]
+    pub fn member(&self) -> MemberHandle {
+        self.handle.clone()
+    }
+
+    /// Stops the threads: what is acknowledged is on disk already, and the database is committed once more, so that
+    /// the next start has less to replay.
+    pub fn stop(mut self) {
+        self.handle.send_to_raft(ToRaft::Stop);
+        if let Some(raft) = self.raft.take()
+            && raft.join().is_err()
+        {
+            tracing::error!("the raft thread had panicked");
+        }
+        self.stop.stop();
+        self.handle.hang_up();
+        for thread in self.others.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread had panicked");
+            }
+        }
+        if let Err(error) = self.handle.store().commit() {
+            tracing::error!(%error, "the last commit of the database failed");
+        }
+    }
+}
+
+/// The member cannot go on: after this nothing may be acknowledged. A restart recovers from the log.
+fn fatal(what: &str, error: &dyn std::fmt::Display) -> ! {
+    tracing::error!(%error, "fatal: {what}");
+    // The log's own thread needs a moment to write the line.
+    std::thread::sleep(Duration::from_millis(50));
+    std::process::exit(1)
+}

@@ -1,0 +1,223 @@
+//! The raft thread: ticks, batches of proposals, waiting reads, and handing work to the others. It never waits for a
+//! disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use stanchion_raft::ConfChange;
+use stanchion_replica::Round;
+use stanchion_replica::consensus::{AppendWork, ApplyWork, Consensus, ConsensusError, Dropped};
+use tokio::sync::oneshot;
+
+use super::applier::ToApplier;
+use super::committer::ToCommitter;
+use super::fatal;
+use super::log_writer::ToWriter;
+use super::shared::Shared;
+use crate::refusal::{self, Refusal};
+
+/// What the raft thread is told.
+#[derive(Debug)]
+pub(super) enum ToRaft {
+    /// An encoded request.
+    Propose(Bytes),
+    /// A membership change.
+    ProposeChange(ConfChange),
+    /// A linearizable read waits.
+    Read(oneshot::Sender<Result<(), Refusal>>),
+    /// Work is durable.
+    Appended(Vec<AppendWork>),
+    /// A batch is applied.
+    Applied { work: ApplyWork, changes: Vec<ConfChange>, opened_term: bool },
+    /// A mark is durable.
+    Released(stanchion_replica::Release),
+    /// End.
+    Stop,
+}
+
+/// Inputs taken before outputs are made: what has gathered forms one batch.
+const BATCH_MAX: usize = 4096;
+
+pub(super) struct RaftLoop {
+    consensus: Consensus,
+    inbox: Receiver<ToRaft>,
+    to_writer: Sender<ToWriter>,
+    to_applier: Sender<ToApplier>,
+    to_committer: Sender<ToCommitter>,
+    shared: Arc<Shared>,
+    tick: Duration,
+    next_tick: Instant,
+    /// Proposals of this turn, and those that raft would not take yet.
+    proposals: Vec<Bytes>,
+    changes: Vec<ConfChange>,
+    /// Reads by the round that they wait for.
+    reads: BTreeMap<Round, Vec<oneshot::Sender<Result<(), Refusal>>>>,
+    /// Confirmed reads by the index that must be applied.
+    granted: BTreeMap<u64, Vec<oneshot::Sender<Result<(), Refusal>>>>,
+    applied: u64,
+}
+
+impl RaftLoop {
+    pub(super) fn new(
+        consensus: Consensus,
+        inbox: Receiver<ToRaft>,
+        to_writer: Sender<ToWriter>,
+        to_applier: Sender<ToApplier>,
+        to_committer: Sender<ToCommitter>,
+        shared: Arc<Shared>,
+        tick: Duration,
+    ) -> RaftLoop {
+        let applied = shared.applied.load(Ordering::Relaxed);
+        RaftLoop {
+            consensus,
+            inbox,
+            to_writer,
+            to_applier,
+            to_committer,
+            shared,
+            tick,
+            next_tick: Instant::now() + tick,
+            proposals: Vec::new(),
+            changes: Vec::new(),
+            reads: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            applied,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        if let Err(error) = self.turns() {
+            fatal("raft", &error);
+        }
+    }
+
+    fn turns(&mut self) -> Result<(), ConsensusError> {
+        self.consensus.start()?;
+        loop {
+            self.propose()?;
+            self.hand_out()?;
+            let wait = self.next_tick.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(wait) {
+                Ok(ToRaft::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(first) => self.take(first)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            for _ in 0..BATCH_MAX {
+                match self.inbox.try_recv() {
+                    Ok(ToRaft::Stop) => return Ok(()),
+                    Ok(input) => self.take(input)?,
+                    Err(_) => break,
+                }
+            }
+            self.keep_time()?;
+        }
+    }
+
+    /// Ticks that were missed are not made up for: a burst of them would look like silence of the leader.
+    fn keep_time(&mut self) -> Result<(), ConsensusError> {
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.consensus.handle_tick()?;
+            self.next_tick = (self.next_tick + self.tick).max(now + self.tick / 2);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: ToRaft) -> Result<(), ConsensusError> {
+        match input {
+            ToRaft::Propose(request) => self.proposals.push(request),
+            ToRaft::ProposeChange(change) => self.changes.push(change),
+            ToRaft::Read(waiter) => self.reads.entry(self.consensus.want_read()).or_default().push(waiter),
+            ToRaft::Appended(works) => {
+                for work in works {
+                    self.consensus.handle_appended(work)?;
+                }
+            }
+            ToRaft::Applied { work, changes, opened_term } => {
+                self.applied = work.entries().last().map_or(self.applied, |entry| entry.index);
+                for change in changes {
+                    self.consensus.apply_change(change)?;
+                }
+                self.consensus.handle_applied(work)?;
+                if opened_term {
+                    self.consensus.handle_opened_term()?;
+                }
+                self.answer_reads();
+            }
+            ToRaft::Released(release) => self.consensus.handle_released(&release)?,
+            ToRaft::Stop => unreachable!("taken before"),
+        }
+        Ok(())
+    }
+
+    /// Proposals that raft drops for now are kept: a leader may come within the time that their clients wait.
+    fn propose(&mut self) -> Result<(), ConsensusError> {
+        if !self.proposals.is_empty() {
+            match self.consensus.propose(self.proposals.clone()) {
+                Ok(()) => self.proposals.clear(),
+                Err(Dropped::Now(_)) => {}
+                Err(Dropped::Stop(error)) => return Err(error),
+            }
+        }
+        while let Some(change) = self.changes.first() {
+            match self.consensus.propose_change(change) {
+                Ok(()) => _ = self.changes.remove(0),
+                Err(Dropped::Now(_)) => break,
+                Err(Dropped::Stop(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self) -> Result<(), ConsensusError> {
+        let outputs = self.consensus.take_outputs()?;
+        self.shared.committed.store(self.consensus.committed(), Ordering::Relaxed);
+        if let Some(leadership) = outputs.leadership {
+            self.shared.set_leadership(leadership);
+            self.send_to_applier(ToApplier::Leadership(leadership));
+        }
+        // Peers are reached by the peer layer; a member that serves alone has none.
+        drop(outputs.messages);
+        if !outputs.append.is_empty() {
+            // A thread that is gone has ended the process, or is about to.
+            let _ = self.to_writer.send(ToWriter::Append(outputs.append));
+        }
+        for work in outputs.apply {
+            self.send_to_applier(ToApplier::Work(work));
+        }
+        for granted in outputs.granted {
+            let waiters = self.reads.remove(&granted.round).unwrap_or_default();
+            self.granted.entry(granted.index).or_default().extend(waiters);
+        }
+        for round in outputs.aborted {
+            for waiter in self.reads.remove(&round).unwrap_or_default() {
+                let _ = waiter.send(Err(refusal::LEADER_CHANGED));
+            }
+        }
+        if let Some(release) = outputs.release {
+            let _ = self.to_committer.send(ToCommitter::Release(release));
+        }
+        self.answer_reads();
+        Ok(())
+    }
+
+    fn send_to_applier(&self, input: ToApplier) {
+        // See `hand_out`.
+        let _ = self.to_applier.send(input);
+    }
+
+    fn answer_reads(&mut self) {
+        while let Some(first) = self.granted.first_entry()
+            && *first.key() <= self.applied
+        {
+            for waiter in first.remove() {
+                // Who has gone needs no answer.
+                let _ = waiter.send(Ok(()));
+            }
+        }
+    }
+}

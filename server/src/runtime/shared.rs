@@ -1,0 +1,102 @@
+//! What several threads look at: positions, the leader, members, and who waits for which request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use stanchion_api::etcdserverpb as pb;
+use stanchion_raft::Role;
+use stanchion_replica::apply::{self, Applier, Reply};
+use stanchion_replica::boot::Identity;
+use stanchion_replica::consensus::Leadership;
+use stanchion_replica::membership::Cluster;
+use tokio::sync::oneshot;
+
+/// What a proposer is told.
+pub(super) type Outcome = Result<Reply, apply::Refusal>;
+
+/// Seen by all threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) identity: Identity,
+    pub(super) committed: AtomicU64,
+    pub(super) applied: AtomicU64,
+    pub(super) applied_term: AtomicU64,
+    pub(super) leadership: RwLock<Leadership>,
+    pub(super) view: RwLock<View>,
+    /// Proposers by request id. Only looked up.
+    waiters: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
+    /// Told at every change of leadership.
+    pub(super) leader_changes: tokio::sync::watch::Sender<Leadership>,
+}
+
+/// What the applier shows after each batch that changed it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    pub(super) cluster: Cluster,
+    pub(super) cluster_version: Option<String>,
+    pub(super) alarms: Vec<pb::AlarmMember>,
+}
+
+impl View {
+    pub(super) fn of(applier: &Applier) -> View {
+        let alarms = applier.alarms().map(|a| pb::AlarmMember { member_id: a.member_id, alarm: a.alarm });
+        View {
+            cluster: applier.cluster().clone(),
+            cluster_version: applier.cluster_version().map(str::to_owned),
+            alarms: alarms.collect(),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(identity: Identity, applier: &Applier) -> Shared {
+        let applied = applier.applied();
+        Shared {
+            identity,
+            committed: AtomicU64::new(applied.index),
+            applied: AtomicU64::new(applied.index),
+            applied_term: AtomicU64::new(applied.term),
+            leadership: RwLock::default(),
+            view: RwLock::new(View::of(applier)),
+            waiters: Mutex::default(),
+            leader_changes: tokio::sync::watch::Sender::new(Leadership::default()),
+        }
+    }
+
+    /// Waits for the outcome of a request that is about to be proposed.
+    pub(super) fn wait_for(&self, id: u64) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.lock().insert(id, sender);
+        receiver
+    }
+
+    pub(super) fn forget(&self, id: u64) {
+        self.waiters.lock().remove(&id);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiters.lock().len()
+    }
+
+    pub(super) fn tell(&self, id: u64, outcome: Outcome) {
+        if let Some(waiter) = self.waiters.lock().remove(&id) {
+            // Who has gone needs no answer.
+            let _ = waiter.send(outcome);
+        }
+    }
+
+    pub(super) fn set_leadership(&self, leadership: Leadership) {
+        *self.leadership.write() = leadership;
+        self.leader_changes.send_replace(leadership);
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.leadership.read().role == Role::Leader
+    }
+
+    /// Entries that are committed and not applied.
+    pub(super) fn backlog(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed).saturating_sub(self.applied.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,209 @@
+//! A member from its configuration to its end: logging, threads, listeners, readiness, signals.
+//!
+//! What may not live here: what the threads do (`runtime`) and what requests mean (`front`).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use prost::Message as _;
+use stanchion_api::membershippb;
+use stanchion_api::raft_request::RequestKind;
+use stanchion_replica::ReleasePolicy;
+use stanchion_replica::boot::NewCluster;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ETCD_VERSION, Endpoint, Notice};
+use crate::front::{Front, Limits, Listener, Offer, serve};
+use crate::lifecycle::{Signals, Stop, notify_ready};
+use crate::logging::{Format, Logging, parse_level};
+use crate::member::{Caller, MemberHandle};
+use crate::metrics::Metrics;
+use crate::runtime::{Runtime, RuntimeConfig};
+
+/// Runs a member until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting, with what to look at.
+pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
+    let format = if config.log_format == "console" { Format::Console } else { Format::Json };
+    let level =
+        parse_level(&config.log_level).with_context(|| format!("unknown log level {}", config.log_level))?;
+    let _logging = Logging::start(&config.log_outputs, format, level).context("logging cannot start")?;
+    for notice in notices {
+        let fields = &notice.fields;
+        match notice.warning {
+            true => tracing::warn!(?fields, "{}", notice.message),
+            false => tracing::info!(?fields, "{}", notice.message),
+        }
+    }
+    if config.join_existing {
+        bail!("joining a running cluster (--initial-cluster-state existing) is not built yet");
+    }
+    if config.force_new_cluster {
+        bail!("--force-new-cluster is not built yet");
+    }
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no worker threads")?;
+    tokio.block_on(serve_member(config))
+}
+
+async fn serve_member(config: &Config) -> Result<Stop> {
+    let mut signals = Signals::install().context("signals cannot be handled")?;
+    // Bound before the data is touched: a port in use is found at once.
+    let listeners = bind(config).await?;
+    let runtime = Runtime::start(runtime_config(config)?)
+        .with_context(|| format!("the member cannot start on {}", config.data_dir.display()))?;
+    let member = runtime.member();
+    let stopped = tokio::select! {
+        published = publish(&member, config) => { published?; None }
+        stop = signals.stop() => Some(stop),
+    };
+    if let Some(stop) = stopped {
+        runtime.stop();
+        return Ok(stop);
+    }
+
+    let metrics = Metrics::new(config.extensive_metrics).context("metrics")?;
+    let text = move || {
+        metrics.render().map_or_else(|e| format!("# {e}\n"), |t| String::from_utf8_lossy(&t).into_owned())
+    };
+    let front = Front::new(member, limits(config), Arc::new(text));
+    let (stop_serving, stopping) = tokio::sync::watch::channel(false);
+    let mut serving = JoinSet::new();
+    for (listener, offer) in listeners {
+        serving.spawn(serve(front.clone(), listener, offer, stopping.clone()));
+    }
+    tracing::info!("ready to serve client requests");
+    if let Err(error) = notify_ready() {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+    let stop = signals.stop().await;
+    tracing::info!(signal = stop.name(), "received signal; shutting down");
+    // Nobody may listen any more: that ends the wait too.
+    let _ = stop_serving.send(true);
+    let drained = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(config.request_timeout(), drained).await.is_err() {
+        tracing::warn!("clients were still connected at the end");
+    }
+    runtime.stop();
+    Ok(stop)
+}
+
+async fn bind(config: &Config) -> Result<Vec<(Listener, Offer)>> {
+    let separate = !config.listen_client_http_urls.is_empty();
+    let client = if separate { Offer::Grpc } else { Offer::Everything };
+    let wanted = config.listen_client_urls.iter().map(|url| (url, client));
+    let wanted = wanted.chain(config.listen_client_http_urls.iter().map(|url| (url, Offer::Http)));
+    let wanted = wanted.chain(config.listen_metrics_urls.iter().map(|url| (url, Offer::Metrics)));
+    let mut listeners = Vec::new();
+    for (url, offer) in wanted {
+        listeners.push((listen(url).await.with_context(|| format!("cannot listen on {url}"))?, offer));
+    }
+    Ok(listeners)
+}
+
+async fn listen(url: &Endpoint) -> Result<Listener> {
+    if url.is_tls() {
+        bail!("TLS is not built yet");
+    }
+    if let Some(path) = url.socket_path() {
+        // Left behind by a process that was killed; a live one holds the lock on the data directory.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => return Ok(Listener::Unix(UnixListener::bind(path)?)),
+        }
+    }
+    let (host, port) = url.host_and_port().context("no host and port")?;
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let port: u16 = port.parse().context("the port is no number")?;
+    Ok(Listener::Tcp(TcpListener::bind((host, port)).await?))
+}
+
+fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let checkpoints = config.feature_gates.enabled("LeaseCheckpoint");
+    Ok(RuntimeConfig {
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.dedicated_wal_dir.then(|| config.wal_dir.clone()),
+        new_cluster: new_cluster(config),
+        tick: config.heartbeat_interval,
+        election_ticks: u32::try_from(config.election_ticks()).context("--election-timeout")?,
+        request_timeout: config.request_timeout(),
+        max_request_bytes: config.max_request_bytes,
+        quota_bytes: config.quota_backend_bytes,
+        max_learners: config.max_learners,
+        pre_vote: config.pre_vote,
+        release: ReleasePolicy {
+            snapshot_count: config.snapshot_count,
+            catch_up_entries: config.snapshot_catchup_entries,
+        },
+        max_wals: usize::try_from(config.max_wals).unwrap_or(usize::MAX),
+        commit_interval: config.backend_batch_interval,
+        commit_changes: config.backend_batch_limit,
+        compaction_batch: config.compaction_batch_limit,
+        lease_checkpoint_interval: checkpoints.then_some(Duration::from_secs(300)),
+        unsafe_no_fsync: config.unsafe_no_fsync,
+        unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// `name=url,name=url,…`; a name that comes again adds a URL to its member.
+fn new_cluster(config: &Config) -> NewCluster {
+    let mut members: Vec<(String, Vec<String>)> = Vec::new();
+    for (name, url) in config.initial_cluster.split(',').filter_map(|item| item.trim().split_once('=')) {
+        match members.iter_mut().find(|(known, _)| known == name) {
+            Some((_, urls)) => urls.push(url.to_owned()),
+            None => members.push((name.to_owned(), vec![url.to_owned()])),
+        }
+    }
+    NewCluster { token: config.initial_cluster_token.clone(), members, name: config.name.clone() }
+}
+
+fn limits(config: &Config) -> Limits {
+    let set = |duration: Duration| (!duration.is_zero()).then_some(duration);
+    Limits {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        max_concurrent_streams: config.max_concurrent_streams,
+        watch_progress_interval: config.watch_progress_notify_interval,
+        election_timeout: config.election_timeout,
+        request_timeout: config.request_timeout(),
+        keepalive_interval: set(config.grpc_keepalive_interval),
+        keepalive_timeout: set(config.grpc_keepalive_timeout).unwrap_or(Duration::from_secs(20)),
+        cors: config.cors.clone(),
+        host_whitelist: config.host_whitelist.clone(),
+        gateway: config.enable_grpc_gateway,
+    }
+}
+
+/// Tells the cluster this member's name and client URLs through the log, until that is applied; the leader of a cluster
+/// without a version sets it. Only then are clients served.
+async fn publish(member: &MemberHandle, config: &Config) -> Result<()> {
+    let attributes = membershippb::Attributes {
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
+    };
+    let member_id = member.standing().member_id;
+    let request =
+        membershippb::ClusterMemberAttrSetRequest { member_id, member_attributes: Some(attributes) }
+            .encode_to_vec();
+    while let Err(refusal) =
+        member.propose(Caller::default(), RequestKind::ClusterMemberAttrSet, request.clone().into()).await
+    {
+        tracing::warn!(error = %refusal, "failed to publish local member to cluster through raft");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tracing::info!("published local member to cluster through raft");
+    if member.versions().cluster.is_none() && member.standing().leader == member_id {
+        let ver = format!("{}.0", ETCD_VERSION.rsplit_once('.').map_or(ETCD_VERSION, |(minor, _)| minor));
+        let request = membershippb::ClusterVersionSetRequest { ver }.encode_to_vec();
+        if let Err(refusal) =
+            member.propose(Caller::default(), RequestKind::ClusterVersionSet, request.into()).await
+        {
+            tracing::warn!(error = %refusal, "failed to set the cluster version");
+        }
+    }
+    Ok(())
+}
