@@ -7,6 +7,7 @@ mod hostile;
 mod membership;
 mod reads;
 mod replication;
+mod schedules;
 mod wire;
 
 /// `n` cases from a fixed seed. `STANCHION_SOAK=<seed>` takes another seed and a hundred times the cases.
