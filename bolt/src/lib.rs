@@ -1,4 +1,4 @@
-//! A one-file, memory-mapped B+tree store in the bbolt format.
+#![doc = include_str!("../README.md")]
 
 mod backup;
 mod check;

@@ -1,1 +1,0 @@
-//! Load generator and side-by-side comparison for etcd v3 endpoints.
