@@ -17,7 +17,7 @@ fn main() {
             }
         },
         Err(refusal) => {
-            eprintln!("{}", refusal.message);
+            eprintln!("{refusal}");
             std::process::exit(refusal.exit_code);
         }
     }

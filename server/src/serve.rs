@@ -31,13 +31,7 @@ pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
     let level =
         parse_level(&config.log_level).with_context(|| format!("unknown log level {}", config.log_level))?;
     let _logging = Logging::start(&config.log_outputs, format, level).context("logging cannot start")?;
-    for notice in notices {
-        let fields = &notice.fields;
-        match notice.warning {
-            true => tracing::warn!(?fields, "{}", notice.message),
-            false => tracing::info!(?fields, "{}", notice.message),
-        }
-    }
+    notices.iter().for_each(log_notice);
     if config.join_existing {
         bail!("joining a running cluster (--initial-cluster-state existing) is not built yet");
     }
@@ -47,6 +41,15 @@ pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no worker threads")?;
     tokio.block_on(serve_member(config))
+}
+
+fn log_notice(notice: &Notice) {
+    let more_fields = serde_json::json!(notice.fields).to_string();
+    if notice.warning {
+        tracing::warn!(more_fields, "{}", notice.message);
+    } else {
+        tracing::info!(more_fields, "{}", notice.message);
+    }
 }
 
 async fn serve_member(config: &Config) -> Result<Stop> {

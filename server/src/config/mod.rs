@@ -17,6 +17,7 @@ mod urls;
 mod validate;
 mod value;
 
+use std::fmt;
 use std::path::Path;
 
 pub use duration::format as format_duration;
@@ -60,6 +61,16 @@ impl Refusal {
     fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((key, value.into()));
         self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (key, value) in &self.fields {
+            write!(f, "; {key}: {value}")?;
+        }
+        if self.show_usage { write!(f, "\n{USAGE}") } else { Ok(()) }
     }
 }
 
@@ -159,4 +170,20 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, value::Value)>, Refusal> 
     let text = std::fs::read_to_string(path)
         .map_err(|e| Refusal::verify(format!("open {}: {e}", path.display())))?;
     file::parse(&text).map_err(|e| Refusal::verify(format!("{}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_is_wrong() {
+        let refusal = Refusal::verify("--heartbeat-interval must be >0 (set to 0ms)");
+        assert_eq!(
+            refusal.to_string(),
+            "failed to verify flags; error: --heartbeat-interval must be >0 (set to 0ms)"
+        );
+        let usage = Refusal::usage("flag provided but not defined: -x").to_string();
+        assert!(usage.starts_with("flag provided but not defined: -x\nUsage:"), "{usage}");
+    }
 }

@@ -14,6 +14,10 @@ use tracing_subscriber::registry::LookupSpan;
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
+/// A field whose value is a JSON list of pairs, `[[name, text], …]`: each becomes a field of the line. For lines whose field names are known
+/// at run time only.
+pub(crate) const MORE_FIELDS: &str = "more_fields";
+
 /// The two forms of `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -113,6 +117,13 @@ struct Fields {
 }
 
 impl Fields {
+    fn push_members(&mut self, pairs: &str) {
+        match serde_json::from_str::<Vec<(String, String)>>(pairs) {
+            Ok(members) => members.iter().for_each(|(name, value)| self.push(name, &quoted(value))),
+            Err(_) => self.push(MORE_FIELDS, &quoted(pairs)),
+        }
+    }
+
     fn push(&mut self, name: &str, json: &str) {
         if !self.json.is_empty() {
             self.json.push(',');
@@ -130,6 +141,7 @@ impl Visit for Fields {
         match field.name() {
             "message" => value.clone_into(&mut self.message),
             "logger" => self.logger = Some(value.to_owned()),
+            MORE_FIELDS => self.push_members(value),
             name => self.push(name, &quoted(value)),
         }
     }
@@ -175,6 +187,16 @@ mod tests {
             "{\"level\":\"warn\",\"ts\":\"2026-11-21T04:46:31.071942Z\",\"logger\":\"raft\",\"caller\":\"a:1\",\
              \"msg\":\"\"}\n"
         );
+    }
+
+    #[test]
+    fn names_known_at_run_time_become_fields() {
+        let mut fields = Fields::default();
+        fields.push_members(r#"[["data-dir","d\"x"],["n","1"]]"#);
+        assert_eq!(fields.json, r#""data-dir":"d\"x","n":"1""#);
+        let mut other = Fields::default();
+        other.push_members("no JSON");
+        assert_eq!(other.json, r#""more_fields":"no JSON""#);
     }
 
     #[test]
