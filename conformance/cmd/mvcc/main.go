@@ -1,5 +1,8 @@
-// The judge of `mvcc`: databases of real etcd releases with deletes, compactions and leases are opened by our store,
-// which must give the same pairs at the same revisions, and the same HashKV, as the release gave while it ran.
+// The judge of `mvcc`, in both directions. Databases of real etcd releases with deletes, compactions and leases are
+// opened by our store, which must give the same pairs at the same revisions, and the same HashKV, as the release gave
+// while it ran. And the requests of a script go to a release and to our store alike (`mvcc-ops`): after each both must be
+// at the same revision, in the end both must give the same answers, etcd's and bbolt's tools must find nothing wrong with
+// our file, and the release must serve it.
 package main
 
 import (
@@ -26,6 +29,9 @@ func main() {
 				return err
 			}
 			compare(j, "etcd "+release, db, told)
+			if err := judgeOurs(j, release); err != nil {
+				return fmt.Errorf("our database and etcd %s: %w", release, err)
+			}
 		}
 		return nil
 	})
