@@ -19,7 +19,11 @@ import (
 // Releases are the etcd releases that judge, oldest first.
 var Releases = []string{"3.4", "3.5", "3.6", "3.7"}
 
-// Etcd is one running member of a real etcd release, alone in its cluster.
+// Ours stands where a release is named and means our own binary. It takes etcd's flags, so that a judge starts both
+// the same way.
+const Ours = "ours"
+
+// Etcd is one running member, of a real etcd release or ours, alone in its cluster.
 type Etcd struct {
 	Release  string
 	DataDir  string
@@ -85,6 +89,22 @@ func environment() []string {
 		}
 	}
 	return kept
+}
+
+// PID is the process id of the member.
+func (e *Etcd) PID() int { return e.cmd.Process.Pid }
+
+// Address is host and port of the client listener.
+func (e *Etcd) Address() string { return strings.TrimPrefix(e.Endpoint, "http://") }
+
+// Exited tells whether the member's process has ended.
+func (e *Etcd) Exited() bool {
+	select {
+	case <-e.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // Client connects to the member; the caller closes it.

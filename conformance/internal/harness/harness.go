@@ -36,6 +36,7 @@ func Run(name string, body func(*Judge) error) {
 		fmt.Printf("FAIL %s: %v\n", name, err)
 	}
 	fmt.Printf("%s: %d checks, %d failed, %.1f s\n", name, j.checks, j.failed, time.Since(j.began).Seconds())
+	fmt.Printf("%d passed, %d failed\n", max(0, j.checks-j.failed), j.failed)
 	if j.failed > 0 {
 		fmt.Println("kept:", temp)
 		os.Exit(1)
@@ -80,18 +81,32 @@ func Root() string {
 
 // Tool is a program of one etcd release: etcd, etcdctl or etcdutl.
 func Tool(release, program string) string {
+	if release == Ours {
+		return Binary()
+	}
 	return filepath.Join(Root(), ".work", "bin", "etcd-"+release, program)
+}
+
+// Binary is our server: CONFORMANCE_BINARY, or what the release build made.
+func Binary() string {
+	if path := os.Getenv("CONFORMANCE_BINARY"); path != "" {
+		return path
+	}
+	return filepath.Join(targetDir(), "release", "stanchion")
+}
+
+func targetDir() string {
+	if target := os.Getenv("CARGO_TARGET_DIR"); target != "" {
+		return target
+	}
+	return filepath.Join(Root(), "..", "target")
 }
 
 // Example is a compiled example program of one of our crates.
 func Example(name string) string {
 	dir := os.Getenv("CONFORMANCE_EXAMPLES")
 	if dir == "" {
-		target := os.Getenv("CARGO_TARGET_DIR")
-		if target == "" {
-			target = filepath.Join(Root(), "..", "target")
-		}
-		dir = filepath.Join(target, "release", "examples")
+		dir = filepath.Join(targetDir(), "release", "examples")
 	}
 	return filepath.Join(dir, name)
 }
