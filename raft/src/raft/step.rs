@@ -137,7 +137,10 @@ impl<S: Storage> Raft<S> {
             T::Prop => self.forward_proposal(m),
             T::App | T::Heartbeat | T::Snap => {
                 self.election_elapsed = 0;
-                self.leader = m.from;
+                if self.leader != m.from {
+                    self.leader = m.from;
+                    self.trace_role();
+                }
                 self.follow(m)
             }
             T::TransferLeader => {

@@ -7,6 +7,7 @@ mod hostile;
 mod membership;
 mod reads;
 mod replication;
+mod scenario;
 mod schedules;
 mod wire;
 
