@@ -11,6 +11,7 @@ pub mod history;
 pub mod membership;
 mod reads;
 mod release;
+pub mod version;
 
 pub use reads::{Granted, Round};
 pub use release::{Release, ReleasePolicy};

@@ -101,7 +101,7 @@ impl Standing {
     }
 }
 
-/// Versions that `/version` and Status report, each as `X.Y.Z`.
+/// Versions that `/version` and Status report, each as `X.Y.Z`, and the way down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     /// The etcd release whose behaviour we keep.
@@ -110,6 +110,8 @@ pub struct Versions {
     pub cluster: Option<String>,
     /// Version of the stored form; `None` while unknown.
     pub storage: Option<String>,
+    /// The downgrade that is under way, if any.
+    pub downgrade: pb::DowngradeInfo,
 }
 
 /// The database's size against its quota, in bytes.
@@ -299,13 +301,6 @@ pub trait Member: Send + Sync + 'static {
     fn image(&self) -> Answer<Image>;
     /// Hands leadership over; resolves when `target` leads.
     fn move_leader(&self, target: u64) -> Answer<()>;
-    /// Checks, starts or cancels a downgrade to `target`, given as (major, minor) except for CANCEL; resolves with the
-    /// cluster version as `X.Y`.
-    fn downgrade(
-        &self,
-        action: pb::downgrade_request::DowngradeAction,
-        target: Option<(u64, u64)>,
-    ) -> Answer<String>;
 }
 
 /// Puts a header before the encoded rest of a response (`header` is field 1 of every response).

@@ -14,7 +14,7 @@ use stanchion_replica::boot::NewCluster;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ETCD_VERSION, Endpoint, Notice};
+use crate::config::{Config, Endpoint, Notice};
 use crate::front::{Front, Limits, Listener, Offer, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
 use crate::logging::{Format, Logging, parse_level};
@@ -66,6 +66,9 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     if let Some(stop) = stopped {
         runtime.stop();
         return Ok(stop);
+    }
+    if let Err(error) = runtime.keep_versions().await {
+        tracing::warn!(%error, "failed to update cluster version");
     }
 
     let metrics = Metrics::new(config.extensive_metrics).context("metrics")?;
@@ -148,6 +151,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         compaction_batch: config.compaction_batch_limit,
         lease_checkpoint_interval: checkpoints.then_some(Duration::from_secs(300)),
         unsafe_no_fsync: config.unsafe_no_fsync,
+        hold_cluster_version: config.hold_cluster_version,
         unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -181,8 +185,8 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Tells the cluster this member's name and client URLs through the log, until that is applied; the leader of a cluster
-/// without a version sets it. Only then are clients served.
+/// Tells the cluster this member's name and client URLs through the log, until that is applied. Only then are
+/// clients served.
 async fn publish(member: &MemberHandle, config: &Config) -> Result<()> {
     let attributes = membershippb::Attributes {
         name: config.name.clone(),
@@ -199,14 +203,5 @@ async fn publish(member: &MemberHandle, config: &Config) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tracing::info!("published local member to cluster through raft");
-    if member.versions().cluster.is_none() && member.standing().leader == member_id {
-        let ver = format!("{}.0", ETCD_VERSION.rsplit_once('.').map_or(ETCD_VERSION, |(minor, _)| minor));
-        let request = membershippb::ClusterVersionSetRequest { ver }.encode_to_vec();
-        if let Err(refusal) =
-            member.propose(Caller::default(), RequestKind::ClusterVersionSet, request.into()).await
-        {
-            tracing::warn!(error = %refusal, "failed to set the cluster version");
-        }
-    }
     Ok(())
 }

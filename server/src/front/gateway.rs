@@ -19,7 +19,9 @@ use tonic::{Code, Status};
 use super::door::Call;
 use super::grpc::{HttpRequest, HttpResponse, parse_timeout, within};
 use super::routes::{both_streams, server_streams, unary_methods};
-use super::{Front, Inbound, Outbound, Raw, auth, cluster, concurrency, kv, lease, maintenance, watch};
+use super::{
+    Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,
+};
 use crate::member::Encoded;
 use crate::refusal::Refusal;
 

@@ -14,7 +14,9 @@ use tonic::{Code, Request, Response, Status};
 use super::codec::RawCodec;
 use super::door::Call;
 use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
-use super::{Front, Inbound, Outbound, Raw, auth, cluster, concurrency, kv, lease, maintenance, watch};
+use super::{
+    Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,
+};
 use crate::member::Encoded;
 use crate::refusal::{DEADLINE, Refusal};
 

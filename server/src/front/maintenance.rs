@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use stanchion_api::etcdserverpb as pb;
-use stanchion_api::etcdserverpb::downgrade_request::DowngradeAction;
 use stanchion_api::raft_request::RequestKind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +13,7 @@ use tonic::{Code, Status};
 use super::door::Call;
 use super::{Front, Outbound, Raw};
 use crate::member::{Encoded, Image};
-use crate::refusal::{DOWNGRADE_FORMAT, Refusal, UNKNOWN_METHOD};
+use crate::refusal::Refusal;
 
 /// Bytes of the image in one message.
 const SNAPSHOT_CHUNK: usize = 32 * 1024;
@@ -80,37 +79,6 @@ pub(super) async fn move_leader(
     Ok(pb::MoveLeaderResponse { header: None }.into())
 }
 
-pub(super) async fn downgrade(
-    front: Arc<Front>,
-    _: Call,
-    request: Raw<pb::DowngradeRequest>,
-) -> Result<Encoded<pb::DowngradeResponse>, Refusal> {
-    let action = DowngradeAction::try_from(request.message.action).map_err(|_| UNKNOWN_METHOD)?;
-    let target = match action {
-        DowngradeAction::Cancel => None,
-        _ => Some(target_version(&request.message.version).ok_or(DOWNGRADE_FORMAT)?),
-    };
-    let version = front.member.downgrade(action, target).await?;
-    Ok(pb::DowngradeResponse { header: Some(front.header()), version }.into())
-}
-
-/// `X.Y` or `X.Y.Z` as (X, Y).
-fn target_version(text: &str) -> Option<(u64, u64)> {
-    let digits = |part: &str| {
-        let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        plain.then(|| part.parse().ok()).flatten()
-    };
-    let parts: Vec<&str> = text.split('.').collect();
-    match parts[..] {
-        [major, minor] => Some((digits(major)?, digits(minor)?)),
-        [major, minor, patch] => {
-            let _: u64 = digits(patch)?;
-            Some((digits(major)?, digits(minor)?))
-        }
-        _ => None,
-    }
-}
-
 /// The image in chunks that count down, then its checksum.
 pub(super) async fn snapshot(
     front: Arc<Front>,
@@ -167,18 +135,4 @@ async fn send_chunk(chunks: &Chunks, blob: Bytes, remaining_bytes: u64, version:
 
 fn wrong_size(size: u64) -> Refusal {
     Refusal::unknown(format_args!("the database image does not have its {size} bytes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::target_version;
-
-    #[test]
-    fn dwn_4_a_target_has_two_or_three_numbers() {
-        assert_eq!(target_version("3.6"), Some((3, 6)));
-        assert_eq!(target_version("3.6.9"), Some((3, 6)));
-        for bad in ["", "3", "v3.6", "3.x", "3.6.x", "3.6.1.2", "3.", "-3.6"] {
-            assert_eq!(target_version(bad), None, "{bad}");
-        }
-    }
 }

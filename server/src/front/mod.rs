@@ -7,6 +7,7 @@ mod cluster;
 mod codec;
 mod concurrency;
 mod door;
+mod downgrade;
 mod gateway;
 mod grpc;
 mod http;

@@ -25,7 +25,7 @@ macro_rules! unary_methods {
             "/etcdserverpb.Maintenance/Hash" ["/v3/maintenance/hash"] pb::HashRequest, pb::HashResponse, false, maintenance::hash;
             "/etcdserverpb.Maintenance/HashKV" ["/v3/maintenance/hashkv"] pb::HashKvRequest, pb::HashKvResponse, false, maintenance::hash_kv;
             "/etcdserverpb.Maintenance/MoveLeader" ["/v3/maintenance/transfer-leadership"] pb::MoveLeaderRequest, pb::MoveLeaderResponse, false, maintenance::move_leader;
-            "/etcdserverpb.Maintenance/Downgrade" ["/v3/maintenance/downgrade"] pb::DowngradeRequest, pb::DowngradeResponse, false, maintenance::downgrade;
+            "/etcdserverpb.Maintenance/Downgrade" ["/v3/maintenance/downgrade"] pb::DowngradeRequest, pb::DowngradeResponse, false, downgrade::downgrade;
             "/etcdserverpb.Auth/AuthEnable" ["/v3/auth/enable"] pb::AuthEnableRequest, pb::AuthEnableResponse, false, auth::not_built;
             "/etcdserverpb.Auth/AuthDisable" ["/v3/auth/disable"] pb::AuthDisableRequest, pb::AuthDisableResponse, false, auth::disable;
             "/etcdserverpb.Auth/AuthStatus" ["/v3/auth/status"] pb::AuthStatusRequest, pb::AuthStatusResponse, false, auth::status;

@@ -12,12 +12,14 @@ use stanchion_lease::{RenewError, Renewal};
 use stanchion_raft::Role;
 use stanchion_replica::apply::{Applier, Effect, NO_SPACE};
 use stanchion_replica::consensus::{ApplyWork, Leadership};
+use stanchion_replica::version::Version;
 use tokio::sync::oneshot;
 
 use super::fatal;
 use super::handle::Handle;
 use super::raft_loop::ToRaft;
 use super::shared::{Shared, View};
+use super::versions;
 use super::watch::WatchHub;
 
 /// What the applier is told and asked.
@@ -103,7 +105,13 @@ impl ApplierLoop {
         if let Some(term) = done.opened_term {
             self.opened_term = term;
         }
-        *self.shared.view.write() = View::of(&self.applier);
+        let view = View::of(&self.applier);
+        if let Some(cluster) = view.cluster_version.as_deref().and_then(Version::parse)
+            && cluster > versions::own()
+        {
+            fatal("the cluster has gone on to a release that this one does not know", &cluster);
+        }
+        *self.shared.view.write() = view;
         let applied = self.applier.applied();
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);
         self.shared.applied.store(applied.index, Ordering::Relaxed);

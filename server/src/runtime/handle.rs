@@ -36,16 +36,17 @@ const WAITING_MAX: usize = 100_000;
 
 /// A running member.
 pub(super) struct Handle {
-    shared: Arc<Shared>,
-    store: Arc<Store>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Arc<Store>,
     watch: Arc<WatchHub>,
-    to_raft: Sender<ToRaft>,
+    pub(super) to_raft: Sender<ToRaft>,
     to_applier: Sender<ToApplier>,
     ids: Mutex<RequestIds>,
     request_timeout: Duration,
     max_request_bytes: usize,
-    quota_bytes: Option<u64>,
+    pub(super) quota_bytes: Option<u64>,
     max_learners: usize,
+    pub(super) hold_cluster_version: bool,
 }
 
 impl std::fmt::Debug for Handle {
@@ -66,7 +67,9 @@ impl Drop for Waiting {
     }
 }
 
-fn answer<T: Send + 'static>(future: impl Future<Output = Result<T, Refusal>> + Send + 'static) -> Answer<T> {
+pub(super) fn answer<T: Send + 'static>(
+    future: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Answer<T> {
     Box::pin(future)
 }
 
@@ -91,6 +94,7 @@ impl Handle {
             max_request_bytes: config.max_request_bytes,
             quota_bytes: config.quota_bytes,
             max_learners: config.max_learners,
+            hold_cluster_version: config.hold_cluster_version,
         }
     }
 
@@ -200,10 +204,12 @@ impl Member for Handle {
 
     fn versions(&self) -> Versions {
         let storage = schema::storage_version(&self.store.read()).ok().flatten();
+        let view = self.shared.view.read();
         Versions {
             server: ETCD_VERSION.to_owned(),
-            cluster: self.shared.view.read().cluster_version.clone(),
+            cluster: view.cluster_version.clone(),
             storage,
+            downgrade: view.downgrade.clone(),
         }
     }
 
@@ -394,33 +400,8 @@ impl Member for Handle {
     }
 
     fn status(&self) -> Answer<pb::StatusResponse> {
-        let standing = self.standing();
-        let raft = self.raft_status();
-        let mut errors: Vec<String> = Vec::new();
-        if standing.leader == 0 {
-            errors.push(refusal::NO_LEADER.message.into_owned());
-        }
-        for alarm in self.alarms() {
-            let kind = pb::AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-            errors.push(format!("memberID:{} alarm:{kind}", alarm.member_id));
-        }
-        let versions = self.versions();
-        let response = pb::StatusResponse {
-            header: None,
-            version: versions.server,
-            db_size: self.store.size().cast_signed(),
-            leader: standing.leader,
-            raft_index: raft.commit,
-            raft_term: raft.term,
-            raft_applied_index: raft.applied,
-            errors,
-            db_size_in_use: self.store.size_in_use().cast_signed(),
-            is_learner: standing.is_learner,
-            storage_version: versions.storage.unwrap_or_default(),
-            db_size_quota: self.quota_bytes.unwrap_or(0).cast_signed(),
-            downgrade_info: Some(pb::DowngradeInfo::default()),
-        };
-        answer(async move { Ok(response) })
+        let status = self.show_status();
+        answer(async move { Ok(status) })
     }
 
     fn defragment(&self) -> Answer<()> {
@@ -428,52 +409,18 @@ impl Member for Handle {
     }
 
     fn hash(&self) -> Answer<u32> {
-        let store = self.store.clone();
-        answer(async move {
-            let hash = tokio::task::spawn_blocking(move || store.read().hash_file()).await;
-            hash.map_err(Refusal::unknown)?.map_err(Refusal::unknown)
-        })
+        self.hash_file()
     }
 
     fn hash_kv(&self, revision: i64) -> Answer<pb::HashKvResponse> {
-        let store = self.store.clone();
-        answer(async move {
-            let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision)).await;
-            let hash = hash.map_err(Refusal::unknown)?.map_err(|error| answers::read_failed(error.into()))?;
-            Ok(pb::HashKvResponse {
-                header: None,
-                hash: hash.hash,
-                compact_revision: hash.compact_revision,
-                hash_revision: hash.revision,
-            })
-        })
+        self.hash_history(revision)
     }
 
     fn image(&self) -> Answer<Image> {
-        unbuilt("etcdserver: snapshots are not built yet")
+        self.open_image()
     }
 
     fn move_leader(&self, target: u64) -> Answer<()> {
-        let standing = self.standing();
-        let known = self.shared.view.read().cluster.member(target).is_some_and(|member| !member.is_learner);
-        answer(async move {
-            match () {
-                () if standing.leader != standing.member_id => Err(refusal::NOT_LEADER),
-                () if !known => Err(refusal::BAD_TRANSFEREE),
-                () if target == standing.member_id => Ok(()),
-                () => Err(Refusal::fixed(
-                    tonic::Code::Unimplemented,
-                    "etcdserver: moving the leader is not built yet",
-                )),
-            }
-        })
-    }
-
-    fn downgrade(
-        &self,
-        _action: pb::downgrade_request::DowngradeAction,
-        _target: Option<(u64, u64)>,
-    ) -> Answer<String> {
-        unbuilt("etcdserver: downgrade is not built yet")
+        self.hand_over(target)
     }
 }

@@ -16,8 +16,10 @@ mod applier;
 mod committer;
 mod handle;
 mod log_writer;
+mod maintenance;
 mod raft_loop;
 mod shared;
+mod versions;
 mod watch;
 
 use std::path::PathBuf;
@@ -33,7 +35,11 @@ use stanchion_replica::consensus::{Consensus, ConsensusConfig, ConsensusError};
 use stanchion_replica::membership::RequestIds;
 use stanchion_replica::{ReleasePolicy, apply};
 
+use stanchion_replica::version::Version;
+
+use crate::config::ETCD_VERSION;
 use crate::member::MemberHandle;
+use crate::refusal::Refusal;
 use handle::Handle;
 use raft_loop::ToRaft;
 use shared::Shared;
@@ -75,6 +81,8 @@ pub struct RuntimeConfig {
     pub lease_checkpoint_interval: Option<Duration>,
     /// Commit the database without syncing it.
     pub unsafe_no_fsync: bool,
+    /// Keep the cluster and storage version that was found.
+    pub hold_cluster_version: bool,
     /// The time of this start in milliseconds since 1970; makes ids differ from those of earlier starts.
     pub unix_millis: u64,
 }
@@ -88,6 +96,14 @@ pub enum StartError {
     /// Its log.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
+    /// Its cluster has gone on to a release that we do not know.
+    #[error(
+        "invalid downgrade; server version is lower than determined cluster version (current-server-version: {ETCD_VERSION}, determined-cluster-version: {cluster})"
+    )]
+    NewerCluster {
+        /// The cluster's version.
+        cluster: Version,
+    },
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -129,6 +145,11 @@ impl Runtime {
             boot(disk.clone(), &layout, apply_config, &store_options, wal_options, &config.new_cluster)?;
         if let Some(repair) = booted.recovery.as_ref().and_then(|recovery| recovery.repair.as_ref()) {
             tracing::warn!(?repair, "the log's torn end was cut off");
+        }
+        if let Some(cluster) = booted.applier.cluster_version().and_then(Version::parse)
+            && cluster > versions::own()
+        {
+            return Err(StartError::NewerCluster { cluster });
         }
         let identity = booted.identity;
         let consensus_config = ConsensusConfig {
@@ -206,6 +227,16 @@ impl Runtime {
     #[must_use]
     pub fn member(&self) -> MemberHandle {
         self.handle.clone()
+    }
+
+    /// Looks once at the versions of the cluster and the file, and then keeps an eye on them.
+    ///
+    /// # Errors
+    /// The cluster's version could not be set now; it is tried again.
+    pub async fn keep_versions(&self) -> Result<(), Refusal> {
+        let looked = versions::look(&self.handle).await;
+        tokio::spawn(versions::keep(Arc::downgrade(&self.handle)));
+        looked
     }
 
     /// Stops the threads: what is acknowledged is on disk already, and the database is committed once more, so that

@@ -27,6 +27,8 @@ pub(super) enum ToRaft {
     Propose(Bytes),
     /// A membership change.
     ProposeChange(ConfChange),
+    /// Hand leadership to this member.
+    TransferLeader(u64),
     /// A linearizable read waits.
     Read(oneshot::Sender<Result<(), Refusal>>),
     /// Work is durable.
@@ -131,6 +133,7 @@ impl RaftLoop {
         match input {
             ToRaft::Propose(request) => self.proposals.push(request),
             ToRaft::ProposeChange(change) => self.changes.push(change),
+            ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Read(waiter) => self.reads.entry(self.consensus.want_read()).or_default().push(waiter),
             ToRaft::Appended(works) => {
                 for work in works {

@@ -1,6 +1,6 @@
 //! What several threads look at: positions, the leader, members, and who waits for which request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -10,6 +10,7 @@ use stanchion_replica::apply::{self, Applier, Reply};
 use stanchion_replica::boot::Identity;
 use stanchion_replica::consensus::Leadership;
 use stanchion_replica::membership::Cluster;
+use stanchion_replica::version::Version;
 use tokio::sync::oneshot;
 
 /// What a proposer is told.
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) view: RwLock<View>,
     /// Proposers by request id. Only looked up.
     waiters: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
+    /// The releases that other members run, as far as they have said.
+    pub(super) member_versions: Mutex<BTreeMap<u64, Version>>,
     /// Told at every change of leadership.
     pub(super) leader_changes: tokio::sync::watch::Sender<Leadership>,
 }
@@ -35,6 +38,7 @@ pub(super) struct Shared {
 pub(super) struct View {
     pub(super) cluster: Cluster,
     pub(super) cluster_version: Option<String>,
+    pub(super) downgrade: pb::DowngradeInfo,
     pub(super) alarms: Vec<pb::AlarmMember>,
 }
 
@@ -44,6 +48,10 @@ impl View {
         View {
             cluster: applier.cluster().clone(),
             cluster_version: applier.cluster_version().map(str::to_owned),
+            downgrade: pb::DowngradeInfo {
+                enabled: applier.downgrade().enabled,
+                target_version: applier.downgrade().target_version.clone(),
+            },
             alarms: alarms.collect(),
         }
     }
@@ -60,6 +68,7 @@ impl Shared {
             leadership: RwLock::default(),
             view: RwLock::new(View::of(applier)),
             waiters: Mutex::default(),
+            member_versions: Mutex::default(),
             leader_changes: tokio::sync::watch::Sender::new(Leadership::default()),
         }
     }

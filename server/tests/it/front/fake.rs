@@ -185,7 +185,12 @@ impl Member for Fake {
         self.0.lock().unwrap().standing
     }
     fn versions(&self) -> Versions {
-        Versions { server: "3.7.1".into(), cluster: Some("3.7.0".into()), storage: Some("3.7.0".into()) }
+        Versions {
+            server: "3.7.1".into(),
+            cluster: Some("3.7.0".into()),
+            storage: Some("3.7.0".into()),
+            downgrade: pb::DowngradeInfo::default(),
+        }
     }
     fn space(&self) -> Space {
         self.0.lock().unwrap().space.unwrap_or(Space { allocated: 0, quota: None })
@@ -286,8 +291,5 @@ impl Member for Fake {
     }
     fn move_leader(&self, _: u64) -> Answer<()> {
         done(Ok(()))
-    }
-    fn downgrade(&self, _: pb::downgrade_request::DowngradeAction, _: Option<(u64, u64)>) -> Answer<String> {
-        done(Ok("3.7".into()))
     }
 }
