@@ -56,7 +56,8 @@ pub(crate) fn restore(image: &Image, threads: usize) -> Result<Restored> {
     let parts = if threads == 1 { 1 } else { threads * PARTS_PER_THREAD };
     let pivots = pivots(image, first, last_main, parts)?;
     let segments = segments(first, last_main, parts);
-    let read = in_parallel(threads, segments.len(), |i| read_segment(image, segments[i], &pivots))?;
+    let read =
+        in_parallel(threads, segments.len(), |i| read_segment(image, segments[i], last_main, &pivots))?;
     let read = Mutex::new(read);
     let built = in_parallel(threads, pivots.len() + 1, |part| {
         let mut items = Vec::new();
@@ -147,17 +148,30 @@ fn pivots(image: &Image, first: i64, last: i64, parts: usize) -> Result<Vec<Vec<
 }
 
 /// Reads rows and sorts them into the parts between the pivots; within a part they stay in the order of revisions.
+///
+/// Everything that follows relies on rows that rise up to `last`, so rows that do not are refused.
 fn read_segment<'a>(
     image: &'a Image,
     (from, to): (i64, i64),
+    last: i64,
     pivots: &[Vec<u8>],
 ) -> Result<Vec<Vec<Item<'a>>>> {
     let mut parts: Vec<Vec<Item<'a>>> = (0..=pivots.len()).map(|_| Vec::new()).collect();
     let mut failure = None;
+    let mut before = Revision::new(from, -1);
     image.scan(Table::Key, &RowKey::put(Revision::new(from, 0)).encode(), |key, row| {
         match item(key, row) {
             Ok(item) if item.change.main >= to => return ControlFlow::Break(()),
-            Ok(item) => parts[pivots.partition_point(|pivot| &pivot[..] <= item.key)].push(item),
+            Ok(item) => {
+                let revision = item.change.revision();
+                if revision <= before || revision.main > last {
+                    let what = format!("it stands between {before} and the last revision {last}");
+                    failure = Some(Error::record(Table::Key.name(), key, what));
+                    return ControlFlow::Break(());
+                }
+                before = revision;
+                parts[pivots.partition_point(|pivot| &pivot[..] <= item.key)].push(item);
+            }
             Err(error) => {
                 failure = Some(error);
                 return ControlFlow::Break(());
