@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::BUCKET_FLAG;
-use crate::freelist::Run;
+use crate::free_set::Run;
 use crate::memory::Memory;
 use crate::node::{NONE, NodeId};
 use crate::tree::{Root, Tree, bucket_root};

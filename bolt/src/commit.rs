@@ -11,46 +11,39 @@ use crate::format::{
     BUCKET_FLAG, ELEMENT_SIZE, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, HEADER_SIZE, Header, Meta, NO_FREELIST,
     bucket_header,
 };
-use crate::freelist::{FreeRuns, Run};
+use crate::free_set::{FreeSet, Run};
 use crate::memory::{Memory, Span};
 use crate::node::{Inode, NONE, NodeId};
 use crate::open;
 use crate::tree::{Root, Tree};
 use crate::write::WriteTx;
 
-/// Hands out pages for one commit: first free ones from the start of the file, then new ones at its end.
+/// Hands out pages for one commit: the lowest free ones, then new ones at the end of the file.
 #[derive(Debug)]
 struct Allocator<'w> {
-    free: &'w mut FreeRuns,
-    /// What is left of the run that single pages are taken from.
-    open: Option<Run>,
-    /// Free runs used up, whole or in part, to be given back if the commit fails.
+    free: &'w mut FreeSet,
+    /// Free pages taken, to be given back if the commit fails.
     taken: Vec<Run>,
     high_water: u64,
 }
 
 impl Allocator<'_> {
     fn allocate(&mut self, len: u64) -> u64 {
-        let found =
-            if len == 1 { self.single() } else { self.free.take_run(len).inspect(|&r| self.taken.push(r)) };
-        found.map_or_else(
-            || {
-                let start = self.high_water;
-                self.high_water += len;
-                start
-            },
-            |run| run.start,
-        )
+        if let Some(run) = self.free.take(len) {
+            self.taken.push(run);
+            return run.start;
+        }
+        let start = self.high_water;
+        self.high_water += len;
+        start
     }
 
-    fn single(&mut self) -> Option<Run> {
-        if self.open.is_none() {
-            self.open = self.free.take_lowest();
-            self.taken.extend(self.open);
+    /// Lowers the high-water mark over the free pages below it.
+    fn trim(&mut self) {
+        if let Some(run) = self.free.take_tail(self.high_water) {
+            self.taken.push(run);
+            self.high_water = run.start;
         }
-        let run = self.open?;
-        self.open = (run.len > 1).then_some(Run { start: run.start + 1, len: run.len - 1 });
-        Some(Run { start: run.start, len: 1 })
     }
 }
 
@@ -76,23 +69,27 @@ impl Output<'_> {
         self.bytes.resize(begin + pages * self.page_size, 0);
         id
     }
+}
 
-    /// Writes the list of all free pages; `ids` are ascending and include the pages this list itself may leave over.
-    fn write_freelist(&mut self, id: u64, pages: u64, ids: impl Iterator<Item = u64>, count: u64) {
-        let begin = self.bytes.len();
-        self.pages.push((Run { start: id, len: pages }, begin));
-        let short = u16::try_from(count).ok().filter(|&c| c < u16::MAX);
-        let header =
-            Header { id, flags: FLAG_FREELIST, count: short.unwrap_or(u16::MAX), overflow: pages as u32 - 1 };
-        self.bytes.extend_from_slice(&header.encode());
-        if short.is_none() {
-            self.bytes.extend_from_slice(&count.to_le_bytes());
-        }
-        for id in ids {
-            self.bytes.extend_from_slice(&id.to_le_bytes());
-        }
-        self.bytes.resize(begin + pages as usize * self.page_size, 0);
+/// Appends a stored freelist at `place`: the ids of all pages in `runs`, which ascend.
+fn encode_freelist(out: &mut Vec<u8>, place: Run, runs: &[Run], page_size: u32) {
+    let begin = out.len();
+    let count: u64 = runs.iter().map(|r| r.len).sum();
+    let short = u16::try_from(count).ok().filter(|&c| c < u16::MAX);
+    let header = Header {
+        id: place.start,
+        flags: FLAG_FREELIST,
+        count: short.unwrap_or(u16::MAX),
+        overflow: place.len as u32 - 1,
+    };
+    out.extend_from_slice(&header.encode());
+    if short.is_none() {
+        out.extend_from_slice(&count.to_le_bytes());
     }
+    for id in runs.iter().flat_map(|r| r.start..r.end()) {
+        out.extend_from_slice(&id.to_le_bytes());
+    }
+    out.resize(begin + place.len as usize * page_size as usize, 0);
 }
 
 /// Appends a page image: header, elements, keys and values.
@@ -129,7 +126,6 @@ struct Built {
     meta: Meta,
     pages: Vec<(Run, usize)>,
     taken: Vec<Run>,
-    open: Option<Run>,
 }
 
 impl WriteTx {
@@ -139,6 +135,11 @@ impl WriteTx {
     /// [`Error::Io`]: before the meta page nothing has changed and later transactions may succeed (a full disk); a
     /// failed sync or meta write poisons the database. [`Error::Corrupt`], [`Error::Poisoned`].
     pub fn commit(mut self) -> Result<()> {
+        self.commit_keeping()
+    }
+
+    /// The same, but the next write transaction waits until this one is dropped.
+    pub(crate) fn commit_keeping(&mut self) -> Result<()> {
         let mut writer = self.writer.take().expect("a transaction has the writer until it ends");
         let result = self.commit_with(&mut writer);
         self.writer = Some(writer);
@@ -165,19 +166,15 @@ impl WriteTx {
     fn build(&mut self, writer: &mut Writer, bytes: &mut Vec<u8>) -> Result<Built> {
         let mut meta = self.memory.snapshot.meta;
         meta.txid += 1;
-        let allocator = Allocator {
-            free: &mut writer.freelist.free,
-            open: None,
-            taken: Vec::new(),
-            high_water: meta.high_water,
-        };
+        let allocator =
+            Allocator { free: &mut writer.freelist.free, taken: Vec::new(), high_water: meta.high_water };
         let page_size = self.memory.snapshot.page_size();
         let mut output = Output { allocator, page_size, bytes: std::mem::take(bytes), pages: Vec::new() };
         let root = self.spill(0, &mut output);
         *bytes = std::mem::take(&mut output.bytes);
         let Output { allocator, pages, .. } = output;
-        let Allocator { open, taken, high_water, .. } = allocator;
-        let mut built = Built { meta, pages, taken, open };
+        let Allocator { taken, high_water, .. } = allocator;
+        let mut built = Built { meta, pages, taken };
         let root = match root {
             Ok(root) => root,
             Err(e) => {
@@ -203,44 +200,31 @@ impl WriteTx {
             self.freed.push(Run { start: old, len: u64::from(header.overflow) + 1 });
         }
         built.meta.freelist = NO_FREELIST;
-        if !self.shared.options.sync_freelist {
-            return Ok(());
-        }
         let freelist = &mut writer.freelist;
-        let open = built.open.take();
-        // The list may leave unused pages at its end; they belong to it as overflow and come back with it.
-        let left = open.map_or(0, |r| r.len);
         let freed: u64 = self.freed.iter().map(|r| r.len).sum();
-        let most = freelist.free.count() + freelist.pending_count() + freed + left;
-        let pages = ((HEADER_SIZE as u64 + 8 * (most + 1)).div_ceil(u64::from(built.meta.page_size))).max(1);
-        built.open = open;
+        // More than enough: the pages for the list are still counted as free here.
+        let most = freelist.free.count() + freelist.pending_count() + freed;
         let mut allocator = Allocator {
             free: &mut freelist.free,
-            open: built.open,
             taken: std::mem::take(&mut built.taken),
             high_water: built.meta.high_water,
         };
-        let id = allocator.allocate(pages);
-        built.open = allocator.open;
-        built.taken = std::mem::take(&mut allocator.taken);
+        let place = self.shared.options.sync_freelist.then(|| {
+            let len = (HEADER_SIZE as u64 + 8 * (most + 1)).div_ceil(u64::from(built.meta.page_size));
+            Run { start: allocator.allocate(len), len }
+        });
+        if self.trim {
+            allocator.trim();
+        }
         built.meta.high_water = allocator.high_water;
-        built.meta.freelist = id;
+        built.taken = allocator.taken;
+        let Some(place) = place else { return Ok(()) };
+        built.meta.freelist = place.start;
+        built.pages.push((place, bytes.len()));
         let mut runs: Vec<Run> = freelist.free.runs().chain(freelist.pending_runs()).collect();
         runs.extend(&self.freed);
-        runs.extend(built.open);
         runs.sort_unstable();
-        let count = runs.iter().map(|r| r.len).sum();
-        let ids = runs.iter().flat_map(|r| r.start..r.start + r.len);
-        let allocator = Allocator { free: &mut freelist.free, open: None, taken: Vec::new(), high_water: 0 };
-        let mut output = Output {
-            allocator,
-            page_size: built.meta.page_size as usize,
-            bytes: std::mem::take(bytes),
-            pages: std::mem::take(&mut built.pages),
-        };
-        output.write_freelist(id, pages, ids, count);
-        *bytes = output.bytes;
-        built.pages = output.pages;
+        encode_freelist(bytes, place, &runs, built.meta.page_size);
         Ok(())
     }
 
@@ -302,8 +286,7 @@ impl WriteTx {
                 map = std::sync::Arc::new(file.map(len).map_err(|e| shared.io("map", e))?);
             }
             if file.len().map_err(|e| shared.io("get the length of", e))? < needed {
-                let len = open::file_size(needed, map.len() as u64);
-                file.set_len(len).map_err(|e| shared.io("grow", e))?;
+                file.set_len(open::file_size(needed)).map_err(|e| shared.io("grow", e))?;
             }
         }
         let mut order: Vec<usize> = (0..built.pages.len()).collect();
@@ -349,12 +332,11 @@ impl WriteTx {
         built: &Built,
         map: std::sync::Arc<stanchion_disk::Map>,
     ) -> Result<()> {
-        if let Some(rest) = built.open {
-            writer.freelist.free.insert(rest)?;
-        }
         let written = built.pages.iter().map(|(run, _)| run.start);
-        let readers = !self.shared.readers().is_empty();
-        writer.freelist.commit(built.meta.txid, &self.freed, written, readers);
+        let oldest = self.shared.readers().first().copied();
+        writer.freelist.commit(built.meta.txid, &self.freed, written, oldest);
+        writer.older_mark = self.memory.snapshot.meta.high_water;
+        writer.cut |= built.meta.high_water < writer.older_mark;
         let freelist = &writer.freelist;
         self.shared.publish(built.meta, map, freelist.free.count(), freelist.pending_count());
         Ok(())
@@ -362,7 +344,7 @@ impl WriteTx {
 }
 
 /// Takes back what a failed commit had allocated.
-fn give_back(free: &mut FreeRuns, taken: &[Run]) -> Result<()> {
+fn give_back(free: &mut FreeSet, taken: &[Run]) -> Result<()> {
     taken.iter().try_for_each(|&run| free.insert(run))
 }
 

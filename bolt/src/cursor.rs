@@ -3,7 +3,8 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::{Error, Result};
-use crate::format::BUCKET_FLAG;
+use crate::format::{BUCKET_FLAG, ELEMENT_SIZE};
+use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::node::{NONE, Node, child_index};
 use crate::page::Page;
@@ -11,7 +12,7 @@ use crate::tree::{MAX_DEPTH, Root, Tree, bucket_root, incompatible, root_page, t
 
 /// A page, or a node that this transaction has opened.
 #[derive(Clone, Copy, Debug)]
-enum Source<'a> {
+pub(crate) enum Source<'a> {
     Page(Page<'a>),
     Node(&'a Node, &'a Tree),
 }
@@ -31,10 +32,10 @@ pub type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A leaf element with its flags.
 #[derive(Clone, Copy, Debug)]
-struct Element<'a> {
-    flags: u32,
-    key: &'a [u8],
-    value: Span,
+pub(crate) struct Element<'a> {
+    pub(crate) flags: u32,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Span,
 }
 
 impl<'a> Bucket<'a> {
@@ -112,7 +113,8 @@ impl<'a> Bucket<'a> {
         Ok(self.find(key)?.map(|e| (e.flags, e.value)))
     }
 
-    fn source(&self) -> Result<Option<Source<'a>>> {
+    /// Where a walk begins; `None` in a bucket that was created empty.
+    pub(crate) fn source(&self) -> Result<Option<Source<'a>>> {
         match self.tree {
             Some(tree) if tree.root_node != NONE => Ok(Some(Source::Node(tree.node(tree.root_node), tree))),
             _ => Ok(root_page(self.memory, self.root)?.map(Source::Page)),
@@ -133,28 +135,28 @@ impl<'a> Bucket<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn is_leaf(&self) -> bool {
+    pub(crate) fn is_leaf(&self) -> bool {
         match self {
             Self::Page(page) => page.is_leaf(),
             Self::Node(node, _) => node.is_leaf,
         }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Page(page) => page.len(),
             Self::Node(node, _) => node.inodes.len(),
         }
     }
 
-    fn search(&self, memory: &Memory, key: &[u8]) -> Result<(usize, bool)> {
+    pub(crate) fn search(&self, memory: &Memory, key: &[u8]) -> Result<(usize, bool)> {
         match self {
             Self::Page(page) => page.search(key),
             Self::Node(node, _) => Ok(node.search(memory, key)),
         }
     }
 
-    fn child(&self, memory: &'a Memory, index: usize) -> Result<Self> {
+    pub(crate) fn child(&self, memory: &'a Memory, index: usize) -> Result<Self> {
         match self {
             Self::Page(page) => Self::below(memory, page.child(index)),
             Self::Node(node, tree) => {
@@ -176,14 +178,14 @@ impl<'a> Source<'a> {
         Ok(Self::Page(page))
     }
 
-    fn key(&self, memory: &'a Memory, index: usize) -> Result<&'a [u8]> {
+    pub(crate) fn key(&self, memory: &'a Memory, index: usize) -> Result<&'a [u8]> {
         match self {
             Self::Page(page) => page.key(index),
             Self::Node(node, _) => Ok(memory.bytes(node.inodes[index].key)),
         }
     }
 
-    fn element(&self, memory: &'a Memory, index: usize) -> Result<Element<'a>> {
+    pub(crate) fn element(&self, memory: &'a Memory, index: usize) -> Result<Element<'a>> {
         match self {
             Self::Page(page) => {
                 let e = page.leaf(index)?;
@@ -193,6 +195,30 @@ impl<'a> Source<'a> {
                 let inode = &node.inodes[index];
                 Ok(Element { flags: inode.flags, key: memory.bytes(inode.key), value: inode.value })
             }
+        }
+    }
+
+    /// Whether leaf element `index` is a bucket.
+    pub(crate) fn is_bucket(&self, index: usize) -> bool {
+        match self {
+            Self::Page(page) => page.is_bucket(index),
+            Self::Node(node, _) => node.inodes[index].flags & BUCKET_FLAG != 0,
+        }
+    }
+
+    /// Bytes that element `index` of a leaf takes in a page.
+    pub(crate) fn element_size(&self, index: usize) -> Result<usize> {
+        match self {
+            Self::Page(page) => page.leaf(index).map(|e| ELEMENT_SIZE + e.key.len() + e.value.len()),
+            Self::Node(node, _) => Ok(node.inodes[index].size()),
+        }
+    }
+
+    /// Its pages, unless it has been opened: then they are being replaced.
+    pub(crate) fn run(&self) -> Option<Run> {
+        match self {
+            Self::Page(page) => Some(Run { start: page.id(), len: page.pages() }),
+            Self::Node(..) => None,
         }
     }
 

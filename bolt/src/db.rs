@@ -18,6 +18,7 @@ use crate::memory::Arena;
 use crate::open;
 use crate::read::ReadTx;
 use crate::scan;
+use crate::shrink::Progress;
 use crate::snapshot::Snapshot;
 use crate::write::WriteTx;
 
@@ -85,9 +86,16 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct State {
     current: Arc<Snapshot>,
-    /// Number of open read transactions by the commit they see.
-    readers: BTreeMap<u64, usize>,
+    /// Open read transactions by the commit they see.
+    readers: BTreeMap<u64, Readers>,
     poisoned: bool,
+}
+
+/// The read transactions that see one commit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Readers {
+    count: usize,
+    high_water: u64,
 }
 
 /// What only the writer touches.
@@ -97,6 +105,11 @@ pub(crate) struct Writer {
     /// Buffers kept from commit to commit.
     pub(crate) arena: Arena,
     pub(crate) out: Vec<u8>,
+    pub(crate) shrink: Progress,
+    /// High-water mark of the meta page that is not the newest.
+    pub(crate) older_mark: u64,
+    /// The file is longer than it needs to be and shall be cut.
+    pub(crate) cut: bool,
 }
 
 /// Figures of a database.
@@ -123,8 +136,9 @@ pub struct DbStats {
 impl Db {
     /// Opens a database, and creates it where that is allowed and there is none.
     ///
-    /// A writable open reads the tree's pages once, to find the free ones and to refuse a file in which a page is
-    /// used twice.
+    /// A writable open takes the free pages from the stored freelist. In a file without one (etcd's, and those that
+    /// are written without [`Options::sync_freelist`]) it finds them by visiting the tree's pages once, and refuses a
+    /// file in which a page is used twice.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Locked`], and what makes a file unusable: [`Error::NotBolt`], [`Error::Version`],
@@ -141,7 +155,10 @@ impl Db {
             freelist = Freelist::new(scan::free_pages(&snapshot)?);
             snapshot.free_pages = freelist.free.count();
         }
-        let writer = Writer { freelist, ..Writer::default() };
+        // Nobody has looked at the other meta page: it may count every page of the file.
+        let older_mark = file.len().map_err(|e| io("get the length of", e))? / u64::from(meta.page_size);
+        let cut = older_mark - meta.high_water > 2 * open::FILE_STEP / u64::from(meta.page_size);
+        let writer = Writer { freelist, older_mark, cut, ..Writer::default() };
         let state = State { current: Arc::new(snapshot), readers: BTreeMap::new(), poisoned: false };
         let shared = Shared {
             file,
@@ -248,7 +265,8 @@ impl Shared {
             return Err(Error::Poisoned);
         }
         let snapshot = Arc::clone(&state.current);
-        *state.readers.entry(snapshot.meta.txid).or_insert(0) += 1;
+        let readers = state.readers.entry(snapshot.meta.txid).or_default();
+        *readers = Readers { count: readers.count + 1, high_water: snapshot.meta.high_water };
         Ok(snapshot)
     }
 
@@ -256,8 +274,8 @@ impl Shared {
         let mut state = self.state.lock();
         let txid = snapshot.meta.txid;
         let readers = state.readers.get_mut(&txid).expect("a reader is registered until it ends");
-        *readers -= 1;
-        if *readers == 0 {
+        readers.count -= 1;
+        if readers.count == 0 {
             state.readers.remove(&txid);
         }
     }
@@ -265,6 +283,13 @@ impl Shared {
     /// The commits that readers see, ascending.
     pub(crate) fn readers(&self) -> Vec<u64> {
         self.state.lock().readers.keys().copied().collect()
+    }
+
+    /// High-water mark of the newest commit, and the highest that a reader sees (0 without readers).
+    pub(crate) fn marks(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        let readers = state.readers.values().map(|r| r.high_water).max();
+        (state.current.meta.high_water, readers.unwrap_or(0))
     }
 
     /// Makes a commit visible to new transactions.
@@ -291,7 +316,7 @@ impl Shared {
             pages: meta.high_water,
             free_pages: current.free_pages,
             pending_pages: current.pending_pages,
-            open_readers: state.readers.values().sum(),
+            open_readers: state.readers.values().map(|r| r.count).sum(),
             oldest_reader: state.readers.keys().next().copied(),
             map_size: current.map().len() as u64,
         }

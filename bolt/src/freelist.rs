@@ -1,115 +1,47 @@
 //! Which pages are free, and which become free when older readers have ended.
 //!
-//! Free pages are runs of neighbours, indexed by place and (runs of two and more) by size, so that allocating or
-//! freeing costs O(log runs) and nothing in a commit grows with the number of free pages.
+//! A page is looked at when it is freed, and again only when the reader it waits for has ended: beginning a
+//! transaction costs what has changed, not what is pending.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::free_set::{FreeSet, Run};
 
-/// Neighbouring pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Run {
-    pub(crate) start: u64,
-    pub(crate) len: u64,
-}
-
-/// Set of free pages.
-///
-/// Invariants: runs do not touch each other; `by_size` holds exactly the runs of two and more pages; `count` is the
-/// sum of the lengths.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FreeRuns {
-    by_start: BTreeMap<u64, u64>,
-    by_size: BTreeSet<(u64, u64)>,
-    count: u64,
-}
-
-impl FreeRuns {
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        self.by_start.iter().map(|(&start, &len)| Run { start, len })
-    }
-
-    /// Adds a run and joins it with its neighbours; a page that is free already is an error.
-    pub(crate) fn insert(&mut self, run: Run) -> Result<()> {
-        let Run { mut start, mut len } = run;
-        let before = self.by_start.range(..=start).next_back().map(|(&s, &l)| (s, l));
-        let after = self.by_start.range(start + 1..).next().map(|(&s, &l)| (s, l));
-        if before.is_some_and(|(s, l)| s + l > start) || after.is_some_and(|(s, _)| start + len > s) {
-            return Err(Error::corrupt(start, "freed twice"));
-        }
-        self.count += len;
-        if let Some((s, l)) = before.filter(|(s, l)| s + l == start) {
-            self.unlink(s, l);
-            (start, len) = (s, l + len);
-        }
-        if let Some((s, l)) = after.filter(|(s, _)| start + len == *s) {
-            self.unlink(s, l);
-            len += l;
-        }
-        self.link(start, len);
-        Ok(())
-    }
-
-    /// Takes the lowest run whole, whatever its length.
-    pub(crate) fn take_lowest(&mut self) -> Option<Run> {
-        let (&start, &len) = self.by_start.iter().next()?;
-        self.unlink(start, len);
-        self.count -= len;
-        Some(Run { start, len })
-    }
-
-    /// Takes `len` neighbouring pages (two or more) from the smallest run that has them, the lowest of equals.
-    pub(crate) fn take_run(&mut self, len: u64) -> Option<Run> {
-        let &(size, start) = self.by_size.range((len, 0)..).next()?;
-        self.unlink(start, size);
-        if size > len {
-            self.link(start + len, size - len);
-        }
-        self.count -= len;
-        Some(Run { start, len })
-    }
-
-    fn link(&mut self, start: u64, len: u64) {
-        self.by_start.insert(start, len);
-        if len > 1 {
-            self.by_size.insert((len, start));
-        }
-    }
-
-    fn unlink(&mut self, start: u64, len: u64) {
-        self.by_start.remove(&start);
-        if len > 1 {
-            self.by_size.remove(&(len, start));
-        }
-    }
-}
-
-/// Pages that a commit freed, with the transaction that had written them.
+/// Pages that a commit freed. Readers of the commits from `written_by` up to the one before `freed_by` see them.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     run: Run,
     written_by: u64,
+    freed_by: u64,
+}
+
+impl Pending {
+    /// The oldest of `readers` (transaction ids, ascending) that sees the pages. Readers that begin later do not.
+    fn holder(&self, readers: &[u64]) -> Option<u64> {
+        let first_inside = readers.partition_point(|&r| r < self.written_by);
+        readers.get(first_inside).copied().filter(|&r| r < self.freed_by)
+    }
 }
 
 /// Free pages, and pages waiting for readers to end.
 #[derive(Debug, Default)]
 pub(crate) struct Freelist {
-    pub(crate) free: FreeRuns,
-    /// By freeing transaction. A page freed by T and written by W is visible to readers of W..T.
-    pending: BTreeMap<u64, Vec<Pending>>,
+    pub(crate) free: FreeSet,
+    /// Freed by commits since the last [`Self::release`].
+    fresh: Vec<Pending>,
+    /// Pages waiting for readers, by one reader that sees them.
+    held: BTreeMap<u64, Vec<Pending>>,
     pending_count: u64,
-    /// Which transaction wrote a page (by first page id), as far as a reader was open when it was written; others
-    /// count as written by 0. Bounded by what is written while one reader stays open.
+    /// Which transaction wrote a page (by first page id), if it is younger than the oldest reader; all others count
+    /// as written by 0. Bounded by what is written while one reader stays open.
     written_by: BTreeMap<u64, u64>,
+    /// The same by transaction, oldest first, to forget what the oldest reader has made irrelevant.
+    written: VecDeque<(u64, Vec<u64>)>,
 }
 
 impl Freelist {
-    pub(crate) fn new(free: FreeRuns) -> Self {
+    pub(crate) fn new(free: FreeSet) -> Self {
         Self { free, ..Self::default() }
     }
 
@@ -118,51 +50,57 @@ impl Freelist {
     }
 
     pub(crate) fn pending_runs(&self) -> impl Iterator<Item = Run> + '_ {
-        self.pending.values().flatten().map(|p| p.run)
+        self.held.values().flatten().chain(&self.fresh).map(|p| p.run)
     }
 
-    /// Notes what transaction `txid` freed and wrote, when it has committed.
+    /// Notes what transaction `txid` freed and wrote, when it has committed; `oldest` is the oldest reader then.
     pub(crate) fn commit(
         &mut self,
         txid: u64,
         freed: &[Run],
         written: impl Iterator<Item = u64>,
-        readers: bool,
+        oldest: Option<u64>,
     ) {
-        let mut list = Vec::with_capacity(freed.len());
+        self.fresh.reserve(freed.len());
         for &run in freed {
             let written_by = self.written_by.remove(&run.start).unwrap_or(0);
-            list.push(Pending { run, written_by });
+            self.fresh.push(Pending { run, written_by, freed_by: txid });
             self.pending_count += run.len;
         }
-        if !list.is_empty() {
-            self.pending.insert(txid, list);
-        }
-        if readers {
-            self.written_by.extend(written.map(|page| (page, txid)));
-        } else {
+        let Some(oldest) = oldest else {
             self.written_by.clear();
+            self.written.clear();
+            return;
+        };
+        let pages: Vec<u64> = written.collect();
+        self.written_by.extend(pages.iter().map(|&page| (page, txid)));
+        self.written.push_back((txid, pages));
+        while self.written.front().is_some_and(|(writer, _)| *writer <= oldest) {
+            let Some((writer, pages)) = self.written.pop_front() else { break };
+            for page in pages {
+                if self.written_by.get(&page) == Some(&writer) {
+                    self.written_by.remove(&page);
+                }
+            }
         }
     }
 
     /// Makes every pending page free that none of `readers` (transaction ids, ascending) can see.
     pub(crate) fn release(&mut self, readers: &[u64]) -> Result<()> {
-        let mut runs = Vec::new();
-        self.pending.retain(|&freed_by, list| {
-            list.retain(|p| {
-                let first_inside = readers.partition_point(|&r| r < p.written_by);
-                let visible = readers.get(first_inside).is_some_and(|&r| r < freed_by);
-                if !visible {
-                    runs.push(p.run);
+        let mut look_at = std::mem::take(&mut self.fresh);
+        let ended: Vec<u64> =
+            self.held.keys().copied().filter(|r| readers.binary_search(r).is_err()).collect();
+        for reader in ended {
+            look_at.extend(self.held.remove(&reader).unwrap_or_default());
+        }
+        for pending in look_at {
+            match pending.holder(readers) {
+                Some(reader) => self.held.entry(reader).or_default().push(pending),
+                None => {
+                    self.pending_count -= pending.run.len;
+                    self.free.insert(pending.run)?;
                 }
-                visible
-            });
-            !list.is_empty()
-        });
-        runs.sort_unstable();
-        for run in runs {
-            self.pending_count -= run.len;
-            self.free.insert(run)?;
+            }
         }
         Ok(())
     }
@@ -172,63 +110,69 @@ impl Freelist {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet as Set;
+    use std::collections::BTreeSet;
 
-    fn pages(runs: &FreeRuns) -> Set<u64> {
-        runs.runs().flat_map(|r| r.start..r.start + r.len).collect()
-    }
-
-    #[test]
-    fn a_page_freed_twice_is_refused() {
-        let mut free = FreeRuns::default();
-        free.insert(Run { start: 10, len: 3 }).unwrap();
-        for run in [Run { start: 12, len: 1 }, Run { start: 9, len: 2 }, Run { start: 5, len: 20 }] {
-            assert!(free.insert(run).is_err(), "{run:?}");
-        }
-        assert_eq!(free.count(), 3);
+    fn pages(free: &FreeSet) -> BTreeSet<u64> {
+        free.runs().flat_map(|r| r.start..r.end()).collect()
     }
 
     #[test]
     fn pages_between_two_readers_become_free() {
         let mut list = Freelist::default();
-        list.commit(5, &[], [100].into_iter(), true);
-        list.commit(6, &[Run { start: 100, len: 1 }, Run { start: 50, len: 1 }], [].into_iter(), true);
+        list.commit(5, &[], [100].into_iter(), Some(4));
+        list.commit(6, &[Run { start: 100, len: 1 }, Run { start: 50, len: 1 }], [].into_iter(), Some(4));
         list.release(&[4, 6]).unwrap();
         // Page 100 lived in transaction 5 only; page 50 is older than reader 4 and still seen by it.
-        assert_eq!(pages(&list.free), Set::from([100]));
+        assert_eq!(pages(&list.free), BTreeSet::from([100]));
         list.release(&[6]).unwrap();
-        assert_eq!(pages(&list.free), Set::from([50, 100]));
+        assert_eq!(pages(&list.free), BTreeSet::from([50, 100]));
         assert_eq!(list.pending_count(), 0);
     }
 
+    #[test]
+    fn what_the_oldest_reader_sees_is_not_remembered_by_writer() {
+        let mut list = Freelist::default();
+        for txid in 5..100 {
+            list.commit(txid, &[], [txid * 10].into_iter(), Some(txid - 3));
+        }
+        assert!(list.written_by.len() <= 3 && list.written.len() <= 3);
+    }
+
     proptest! {
+        /// One page a transaction: freed by the transaction that a random choice names, readers coming and going. A
+        /// page is free exactly when no reader sees it.
         #[test]
-        fn the_set_behaves_like_a_set(ops in prop::collection::vec((0_u8..4, 2_u64..200, 1_u64..6), 1..200)) {
-            let mut free = FreeRuns::default();
-            let mut model = Set::new();
-            for (op, start, len) in ops {
-                let taken = match op {
-                    0 | 1 => {
-                        let new = start..start + len;
-                        let fits = new.clone().all(|p| !model.contains(&p));
-                        prop_assert_eq!(free.insert(Run { start, len }).is_ok(), fits);
-                        if fits { model.extend(new); }
-                        None
-                    }
-                    2 => free.take_lowest(),
-                    _ => free.take_run(len + 1),
-                };
-                if let Some(run) = taken {
-                    for page in run.start..run.start + run.len {
-                        prop_assert!(model.remove(&page));
+        fn pages_are_free_when_nobody_sees_them(steps in prop::collection::vec((0_u8..4, any::<u16>()), 1..80)) {
+            let mut list = Freelist::default();
+            let (mut txid, mut readers) = (1_u64, Vec::<u64>::new());
+            // Live pages with their writers, and dead ones with writer and freer; page 1000 + t is written by t.
+            let (mut live, mut dead) = (Vec::new(), Vec::new());
+            for (op, choice) in steps {
+                match op {
+                    0 => { readers.push(txid); readers.sort_unstable(); }
+                    1 if !readers.is_empty() => { readers.remove(usize::from(choice) % readers.len()); }
+                    _ => {
+                        let mut ids = readers.clone();
+                        ids.dedup();
+                        list.release(&ids).unwrap();
+                        let sees = |w: u64, f: u64| ids.iter().any(|&r| r >= w && r < f);
+                        let free = pages(&list.free);
+                        for &(page, w, f) in &dead {
+                            // Pages written while no reader was open count as old: they may be kept, never given.
+                            prop_assert!(!(free.contains(&page) && sees(w, f)), "page {page} of {w}..{f}");
+                        }
+                        prop_assert!(!ids.is_empty() || list.pending_count() == 0);
+                        txid += 1;
+                        let mut freed = Vec::new();
+                        if !live.is_empty() {
+                            let (page, w) = live.swap_remove(usize::from(choice) % live.len());
+                            dead.push((page, w, txid));
+                            freed.push(Run { start: page, len: 1 });
+                        }
+                        live.push((1000 + txid, txid));
+                        list.commit(txid, &freed, [1000 + txid].into_iter(), ids.first().copied());
                     }
                 }
-                prop_assert_eq!(&pages(&free), &model);
-                prop_assert_eq!(free.count(), model.len() as u64);
-                let all: Vec<Run> = free.runs().collect();
-                prop_assert!(all.windows(2).all(|w| w[0].start + w[0].len < w[1].start));
-                let sized: Set<(u64, u64)> = all.iter().filter(|r| r.len > 1).map(|r| (r.len, r.start)).collect();
-                prop_assert_eq!(&free.by_size, &sized);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::format::{ELEMENT_SIZE, HEADER_SIZE};
-use crate::freelist::Run;
+use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::page::Page;
 

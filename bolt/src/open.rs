@@ -21,8 +21,8 @@ const INITIAL_PAGES: u64 = 4;
 /// Smallest map, and the size beyond which maps no longer double.
 const MIN_MAP: u64 = 32 << 10;
 const MAP_STEP: u64 = 1 << 30;
-/// Files with larger maps grow by this much at a time.
-const FILE_STEP: u64 = 16 << 20;
+/// Larger files grow by this much at a time, smaller ones double.
+pub(crate) const FILE_STEP: u64 = 16 << 20;
 
 /// Opens and locks the file, and writes the initial pages into a new one.
 pub(crate) fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Arc<dyn File>> {
@@ -175,6 +175,7 @@ pub(crate) fn map_size(needed: u64) -> u64 {
 }
 
 /// Length the file is given when `needed` bytes no longer fit into it.
-pub(crate) fn file_size(needed: u64, map_len: u64) -> u64 {
-    if map_len <= FILE_STEP { map_len.max(needed) } else { needed + FILE_STEP }
+pub(crate) fn file_size(needed: u64) -> u64 {
+    let map_size = map_size(needed);
+    if map_size <= FILE_STEP { map_size } else { needed + FILE_STEP }
 }

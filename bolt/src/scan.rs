@@ -1,8 +1,10 @@
-//! Which pages are in use: a walk over everything reachable from the root, when a file is opened for writing.
+//! Which pages are free when a file is opened for writing: those in its stored freelist, or, in a file without one,
+//! those that a walk over everything reachable from the root does not reach.
 
+use crate::check::freelist_ids;
 use crate::error::{Error, Result};
-use crate::format::FLAG_FREELIST;
-use crate::freelist::{FreeRuns, Run};
+use crate::format::NO_FREELIST;
+use crate::free_set::{FreeSet, Run};
 use crate::page::Page;
 use crate::snapshot::Snapshot;
 use crate::tree::bucket_root;
@@ -31,23 +33,45 @@ impl PageSet {
     }
 }
 
-/// All pages from 2 to the high-water mark that no bucket reaches.
-///
-/// The stored freelist is not consulted: what is reachable must never be taken for free, whatever a damaged list says.
-pub(crate) fn free_pages(snapshot: &Snapshot) -> Result<FreeRuns> {
+/// The free pages of a file that nobody has open.
+pub(crate) fn free_pages(snapshot: &Snapshot) -> Result<FreeSet> {
+    if snapshot.meta.freelist == NO_FREELIST { unreachable(snapshot) } else { stored(snapshot) }
+}
+
+/// The pages in the stored freelist. It is believed as far as it is possible at all: pages outside the file, listed
+/// twice, or known to be in use are refused.
+fn stored(snapshot: &Snapshot) -> Result<FreeSet> {
+    let meta = &snapshot.meta;
+    let fault =
+        |page: u64, what: &str| Error::corrupt(meta.freelist, format!("freelist holds page {page}, {what}"));
+    let mut free = FreeSet::default();
+    let mut ids = freelist_ids(snapshot)?.into_iter().peekable();
+    while let Some(start) = ids.next() {
+        let mut run = Run { start, len: 1 };
+        while ids.next_if(|&id| Some(id) == run.start.checked_add(run.len)).is_some() {
+            run.len += 1;
+        }
+        if start < 2 || start >= meta.high_water || run.len > meta.high_water - start {
+            return Err(fault(start, &format!("outside 2..{}", meta.high_water)));
+        }
+        free.insert(run).map_err(|_| fault(start, "twice"))?;
+    }
+    let list = snapshot.header(meta.freelist)?.1 / snapshot.page_size();
+    for run in [
+        Run { start: meta.root, len: snapshot.page(meta.root)?.pages() },
+        Run { start: meta.freelist, len: list as u64 },
+    ] {
+        free.insert(run).map_err(|_| fault(run.start, "which is in use"))?;
+        free.remove(run);
+    }
+    Ok(free)
+}
+
+/// All pages from 2 to the high-water mark that no bucket reaches; refuses a file in which a page is used twice.
+fn unreachable(snapshot: &Snapshot) -> Result<FreeSet> {
     let meta = &snapshot.meta;
     let mut used = PageSet::new(meta.high_water);
     let mut open = vec![meta.root];
-    if meta.freelist != crate::format::NO_FREELIST {
-        let (header, _) = snapshot.header(meta.freelist)?;
-        if header.flags != FLAG_FREELIST {
-            return Err(Error::corrupt(
-                meta.freelist,
-                format!("type {:#x}, expected freelist", header.flags),
-            ));
-        }
-        mark(&mut used, meta.freelist, u64::from(header.overflow) + 1)?;
-    }
     while let Some(id) = open.pop() {
         let page = snapshot.page(id)?;
         mark(&mut used, id, page.pages())?;
@@ -57,20 +81,7 @@ pub(crate) fn free_pages(snapshot: &Snapshot) -> Result<FreeRuns> {
             open.extend((0..page.len()).map(|i| page.child(i)));
         }
     }
-    let mut free = FreeRuns::default();
-    let mut start = None;
-    for id in 2..=meta.high_water {
-        let is_free = id < meta.high_water && !used.contains(id);
-        match start {
-            None if is_free => start = Some(id),
-            Some(first) if !is_free => {
-                free.insert(Run { start: first, len: id - first })?;
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    Ok(free)
+    Ok(FreeSet::complement(used.words, meta.high_water))
 }
 
 fn mark(used: &mut PageSet, start: u64, len: u64) -> Result<()> {

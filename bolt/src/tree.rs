@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::format::{BUCKET_FLAG, HEADER_SIZE, u64_at};
-use crate::freelist::Run;
+use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::node::{Inode, NONE, Node, NodeId, child_index};
 use crate::page::Page;
@@ -113,7 +113,17 @@ impl Tree {
 
     /// Opens the path to the leaf that holds or would hold `key`.
     pub(crate) fn open_leaf(&mut self, memory: &Memory, key: &[u8]) -> Result<NodeId> {
+        Ok(self.open_path(memory, key)?.1)
+    }
+
+    /// The same; also returns the branch above the leaf, if there is one, and the leaf's index in it.
+    pub(crate) fn open_path(
+        &mut self,
+        memory: &Memory,
+        key: &[u8],
+    ) -> Result<(Option<(NodeId, usize)>, NodeId)> {
         let mut at = self.open_root(memory)?;
+        let mut above = None;
         let mut rightmost = true;
         for _ in 0..MAX_DEPTH {
             let node = self.node(at);
@@ -121,10 +131,11 @@ impl Tree {
                 if rightmost {
                     self.rightmost = at;
                 }
-                return Ok(at);
+                return Ok((above, at));
             }
             let index = child_index(node.search(memory, key));
             rightmost &= index + 1 == node.inodes.len();
+            above = Some((at, index));
             at = self.open_child(at, index, memory)?;
         }
         Err(too_deep(&self.root))
@@ -277,28 +288,35 @@ impl Tree {
 
     /// Lengths of the parts a node is split into.
     pub(crate) fn split(&self, inodes: &[Inode], page_size: usize) -> Vec<usize> {
-        let threshold = (page_size as f64 * self.fill_percent.clamp(0.1, 1.0)) as usize;
-        let mut size = HEADER_SIZE + inodes.iter().map(Inode::size).sum::<usize>();
-        let mut parts = Vec::new();
-        let mut rest = inodes;
-        while rest.len() > 2 * MIN_KEYS_PER_PAGE && (size >= page_size || rest.len() > MAX_KEYS_PER_PAGE) {
-            let mut part = HEADER_SIZE;
-            let mut len = 0;
-            for inode in &rest[..rest.len() - MIN_KEYS_PER_PAGE] {
-                let full = part + inode.size() > threshold || len == MAX_KEYS_PER_PAGE;
-                if len >= MIN_KEYS_PER_PAGE && full {
-                    break;
-                }
-                part += inode.size();
-                len += 1;
-            }
-            parts.push(len);
-            size -= part - HEADER_SIZE;
-            rest = &rest[len..];
-        }
-        parts.push(rest.len());
-        parts
+        split(inodes.len(), |i| inodes[i].size(), page_size, self.fill_percent)
     }
+}
+
+/// Lengths of the parts into which so many elements are split, each filled up to `fill` of a page; a page that has
+/// room for all of them is not split.
+pub(crate) fn split(len: usize, size: impl Fn(usize) -> usize, page_size: usize, fill: f64) -> Vec<usize> {
+    let threshold = (page_size as f64 * fill.clamp(0.1, 1.0)) as usize;
+    let mut left = HEADER_SIZE + (0..len).map(&size).sum::<usize>();
+    let mut parts = Vec::new();
+    let mut start = 0;
+    // A page that is exactly full stays whole: moving it must not make it two.
+    while len - start > 2 * MIN_KEYS_PER_PAGE && (left > page_size || len - start > MAX_KEYS_PER_PAGE) {
+        let mut part = HEADER_SIZE;
+        let mut end = start;
+        while end < len - MIN_KEYS_PER_PAGE {
+            let full = part + size(end) > threshold || end - start == MAX_KEYS_PER_PAGE;
+            if end - start >= MIN_KEYS_PER_PAGE && full {
+                break;
+            }
+            part += size(end);
+            end += 1;
+        }
+        parts.push(end - start);
+        left -= part - HEADER_SIZE;
+        start = end;
+    }
+    parts.push(len - start);
+    parts
 }
 
 /// Copies key and value into the arena.

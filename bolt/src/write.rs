@@ -8,7 +8,7 @@ use crate::cursor_mut::CursorMut;
 use crate::db::{Shared, Writer};
 use crate::error::{Error, Result};
 use crate::format::{BUCKET_FLAG, MAX_KEY_SIZE, MAX_VALUE_SIZE};
-use crate::freelist::Run;
+use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::tree::{Root, Tree, incompatible};
 
@@ -23,6 +23,8 @@ pub struct WriteTx {
     pub(crate) trees: Vec<Tree>,
     /// Pages of the current commit that this one will no longer use.
     pub(crate) freed: Vec<Run>,
+    /// The commit lowers the high-water mark over the free pages below it.
+    pub(crate) trim: bool,
 }
 
 /// A bucket open for change. It borrows the transaction: one at a time.
@@ -53,6 +55,7 @@ impl WriteTx {
             memory: Memory { snapshot, arena },
             trees: vec![root],
             freed: Vec::new(),
+            trim: false,
         })
     }
 

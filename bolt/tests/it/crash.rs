@@ -1,11 +1,12 @@
 //! A power cut at every disk operation of random transactions: the state before or after the commit, nothing else.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use stanchion_bolt::{Db, Options, ReadTx, Result};
+use stanchion_bolt::{Db, Error, Options, ReadTx, Result};
 use stanchion_disk::SimDisk;
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -95,5 +96,108 @@ fn a_power_cut_leaves_the_state_before_or_after_a_commit() {
         if cases >= wanted {
             return;
         }
+    }
+}
+
+/// A fragmented database: 400 rows written, nine of ten deleted.
+fn fragmented(seed: u64) -> (SimDisk, Contents) {
+    let disk = SimDisk::new(seed);
+    let db = open(&disk, seed.is_multiple_of(2)).unwrap();
+    let mut contents = Contents::new();
+    let row = |i: u64| (format!("row-{i:04}").into_bytes(), vec![i as u8; 300 + (i % 7) as usize]);
+    db.update::<_, Error>(|tx| {
+        let mut bucket = tx.create_bucket("b")?;
+        (0..400).map(row).try_for_each(|(key, value)| bucket.put(key, value))
+    })
+    .unwrap();
+    db.update::<_, Error>(|tx| {
+        let mut bucket = tx.bucket_mut("b")?;
+        for i in 0..400 {
+            let (key, value) = row(i);
+            // Half of the seeds free whole pages, the others leave thin ones.
+            let stays = if seed % 4 < 2 { i % 10 == 0 } else { i / 20 % 10 == 9 };
+            if stays {
+                contents.insert(key, value);
+            } else {
+                bucket.delete(key)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    drop(db);
+    (disk, contents)
+}
+
+/// Shrinks with a transaction after every other step. Returns what the database held before and after what was tried
+/// last; stops at the first error.
+fn shrink(db: &Db, rng: &mut Xoshiro256PlusPlus, start: &Contents) -> (Contents, Contents) {
+    let (mut before, mut tried) = (start.clone(), start.clone());
+    for step in 0..40 {
+        match db.shrink_step(8) {
+            Ok(report) if report.done => break,
+            Ok(_) => {}
+            Err(_) => break,
+        }
+        if step % 2 == 0 {
+            let (after, result) = transaction(db, rng, &before);
+            tried = after;
+            if result.is_err() {
+                break;
+            }
+            before = tried.clone();
+        }
+    }
+    (before, tried)
+}
+
+#[test]
+fn a_power_cut_while_the_file_shrinks_loses_nothing() {
+    let mut cases = 0;
+    for seed in 0..12 {
+        let (base, start) = fragmented(seed);
+        for at in 1.. {
+            let disk = base.fork(seed + at).unwrap();
+            disk.crash_at(disk.changes() + at);
+            let rng = &mut Xoshiro256PlusPlus::seed_from_u64(seed);
+            let (before, tried) = match open(&disk, seed.is_multiple_of(2)) {
+                Ok(db) => shrink(&db, rng, &start),
+                Err(_) => (start.clone(), start.clone()),
+            };
+            if !disk.is_crashed() {
+                let pages = open(&disk, false).unwrap().stats().pages;
+                assert!(pages < 130, "seed {seed}: the file has shrunk to {pages} pages only");
+                break;
+            }
+            for survivor in 0..4 {
+                let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
+                let tx = db.begin_read().unwrap();
+                assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
+                let found = contents(&tx);
+                assert!(found == before || found == tried, "seed {seed}, crash at {at}, survivor {survivor}");
+                cases += 1;
+            }
+        }
+    }
+    assert!(cases > 2000, "{cases} cases");
+}
+
+#[test]
+fn a_shrunken_file_is_whole_by_its_older_meta_page_too() {
+    for seed in 0..8 {
+        let (disk, contents_before) = fragmented(seed);
+        let db = open(&disk, seed.is_multiple_of(2)).unwrap();
+        let mut steps = 0;
+        while !db.shrink_step(8).unwrap().done {
+            let txid = db.begin_read().unwrap().txid();
+            let copy = disk.fork(steps).unwrap();
+            copy.flip_bit(Path::new("db"), (txid % 2) * 1024 + 40, 3).unwrap();
+            let older = open(&copy.after_power_cut(1), seed.is_multiple_of(2)).unwrap();
+            let tx = older.begin_read().unwrap();
+            assert_eq!((tx.txid(), tx.check()), (txid - 1, vec![]), "seed {seed}, step {steps}");
+            assert_eq!(contents(&tx), contents_before);
+            steps += 1;
+        }
+        assert!(steps > 3, "{steps} steps");
     }
 }
