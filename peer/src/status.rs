@@ -1,0 +1,59 @@
+//! Whether a peer is reached, and since when. Changes are logged; repetitions are not.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::handler::Observer;
+
+#[derive(Debug, Default)]
+struct State {
+    since: Option<Instant>,
+    /// What was logged last of a peer that is not reached.
+    reason: String,
+}
+
+/// One peer's state, shared by everything that talks to it.
+pub(crate) struct Status {
+    peer_id: u64,
+    observer: Arc<dyn Observer>,
+    state: Mutex<State>,
+}
+
+impl Status {
+    pub(crate) fn new(peer_id: u64, observer: Arc<dyn Observer>) -> Self {
+        Self { peer_id, observer, state: Mutex::default() }
+    }
+
+    /// Since when the peer is reached without a break.
+    pub(crate) fn active_since(&self) -> Option<Instant> {
+        self.state.lock().since
+    }
+
+    /// Something has just gone to or come from the peer.
+    pub(crate) fn activate(&self) {
+        let mut state = self.state.lock();
+        if state.since.is_none() {
+            state.since = Some(Instant::now());
+            state.reason.clear();
+            tracing::info!(peer = %format_args!("{:x}", self.peer_id), "peer became active");
+            self.observer.active(self.peer_id);
+        }
+    }
+
+    /// Something has failed. The same failure again is not said again until the peer has been reached.
+    pub(crate) fn deactivate(&self, what: &'static str, error: &dyn std::fmt::Display) {
+        let reason = format!("{what}: {error}");
+        let mut state = self.state.lock();
+        if state.since.take().is_some() {
+            tracing::warn!(
+                peer = %format_args!("{:x}", self.peer_id), error = %reason, "peer became inactive"
+            );
+            self.observer.inactive(self.peer_id);
+        } else if state.reason != reason {
+            tracing::warn!(peer = %format_args!("{:x}", self.peer_id), error = %reason, "peer is not reached");
+        }
+        state.reason = reason;
+    }
+}

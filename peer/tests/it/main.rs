@@ -1,0 +1,7 @@
+//! Members over loopback in one process, and raw bytes against the peer port.
+
+mod codec;
+mod exchange;
+mod harness;
+mod port;
+mod snapshots;
