@@ -1,6 +1,7 @@
 //! The crate as its users see it. One binary; every module looks at one topic.
 
 mod async_storage;
+mod behaviour;
 mod cluster;
 mod elections;
 mod hostile;
