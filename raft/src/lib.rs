@@ -63,6 +63,13 @@ pub use self::read_only::ReadState;
 pub use self::storage::{InitialState, MemStorage, Storage, StorageError};
 pub use self::trace::TraceEvent;
 
+/// `n` cases of a property from a fixed seed: the same ones in every run.
+#[cfg(test)]
+fn cases(n: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { rng_seed: RngSeed::Fixed(1), cases: n, failure_persistence: None, ..Config::default() }
+}
+
 /// The README's example is compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,6 +7,8 @@
 //! ```
 
 mod committed;
+#[cfg(test)]
+mod tests;
 mod unstable;
 
 pub(crate) use self::committed::encoded_bytes;

@@ -3,6 +3,8 @@
 mod joint;
 mod majority;
 mod set;
+#[cfg(test)]
+mod tests;
 
 pub use self::joint::JointConfig;
 pub use self::majority::MajorityConfig;

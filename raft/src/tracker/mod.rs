@@ -4,6 +4,8 @@ mod configuration;
 mod inflights;
 mod map;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 pub use self::configuration::Configuration;
 pub use self::inflights::Inflights;

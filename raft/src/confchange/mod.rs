@@ -2,6 +2,9 @@
 //!
 //! Nothing here knows when a change takes effect; that is `crate::raft`'s business.
 
+#[cfg(test)]
+mod tests;
+
 use crate::mutant::{self, Mutant};
 use crate::proto::{ConfChangeSingle, ConfChangeType, ConfState};
 use crate::quorum::IdSet;
