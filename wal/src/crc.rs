@@ -20,11 +20,13 @@ impl Chain {
     }
 
     /// Takes in more bytes.
+    #[inline]
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
     }
 
     /// The finished value over all bytes so far.
+    #[inline]
     pub(crate) fn value(&self) -> u32 {
         // A 32-bit CRC: the upper half is zero.
         self.digest.finalize() as u32

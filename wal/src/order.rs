@@ -78,6 +78,7 @@ impl Order {
     }
 
     /// Takes in an entry; one with an index below `next` drops all entries from there on.
+    #[inline]
     pub(crate) fn admit(&mut self, index: u64, term: u64) -> Result<(), OrderError> {
         if index > self.next {
             return Err(OrderError::Gap { index, next: self.next });

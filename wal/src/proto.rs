@@ -18,6 +18,7 @@ pub(crate) fn varint_len(value: u64) -> usize {
 }
 
 /// Takes a varint off the front; `None` when it is cut off or longer than 64 bits.
+#[inline]
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     if let [first, rest @ ..] = *bytes
         && *first < 0x80
@@ -25,6 +26,11 @@ pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         return Some(u64::from(*first));
     }
+    take_long_varint(bytes)
+}
+
+/// The same for two bytes and more.
+fn take_long_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
         // The tenth byte holds the 64th bit and nothing else.
@@ -50,6 +56,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// Takes one field off the front: its number and value. `None` when the bytes are no field.
+#[inline]
 pub(crate) fn take_field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
     let tag = take_varint(bytes)?;
     let number = tag >> 3;

@@ -151,6 +151,7 @@ pub struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn decode(encoded: Bytes) -> Result<Self, &'static str> {
         let (mut index, mut term, mut kind, mut data) = (0, 0, 0, &[][..]);
         let mut rest = &encoded[..];
@@ -217,7 +218,7 @@ impl<'a> EntryRef<'a> {
         match self.body {
             Body::Encoded(bytes) => put_frame(out, chain, Kind::Entry, &[], Some(bytes)),
             Body::Parts { kind, data } => {
-                let head = EntryHead::new(self.index, self.term, kind, data);
+                let head = entry_head(self.index, self.term, kind, data);
                 put_frame(out, chain, Kind::Entry, head.as_slice(), Some(data));
             }
         }
@@ -229,31 +230,37 @@ impl<'a> EntryRef<'a> {
         match self.body {
             Body::Encoded(bytes) => bytes.to_vec(),
             Body::Parts { kind, data } => {
-                [EntryHead::new(self.index, self.term, kind, data).as_slice(), data].concat()
+                [entry_head(self.index, self.term, kind, data).as_slice(), data].concat()
             }
         }
     }
 }
 
-/// All of a `raftpb.Entry` but its data, on the stack: three tagged varints, a tag and the data's length.
-struct EntryHead {
-    bytes: [u8; 4 * 11],
+/// All of a `raftpb.Entry` but its data: three tagged varints, a tag and the data's length.
+fn entry_head(index: u64, term: u64, kind: u8, data: &[u8]) -> StackBytes<{ 4 * 11 }> {
+    let mut head = StackBytes::new();
+    head.put(0x08, u64::from(kind));
+    head.put(0x10, term);
+    head.put(0x18, index);
+    // An entry without data has no data field, as a new leader's first entry.
+    if !data.is_empty() {
+        head.put(0x22, data.len() as u64);
+    }
+    head
+}
+
+/// Up to `N` bytes on the stack: the small pieces of a frame, put together before they go to the log's buffer.
+struct StackBytes<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl EntryHead {
-    fn new(index: u64, term: u64, kind: u8, data: &[u8]) -> Self {
-        let mut head = Self { bytes: [0; 44], len: 0 };
-        head.put(0x08, u64::from(kind));
-        head.put(0x10, term);
-        head.put(0x18, index);
-        // An entry without data has no data field, as a new leader's first entry.
-        if !data.is_empty() {
-            head.put(0x22, data.len() as u64);
-        }
-        head
+impl<const N: usize> StackBytes<N> {
+    fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
     }
 
+    /// Appends a tag and a varint.
     fn put(&mut self, tag: u8, mut value: u64) {
         self.push(tag);
         while value >= 0x80 {
@@ -261,6 +268,11 @@ impl EntryHead {
             value >>= 7;
         }
         self.push(value as u8);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
     }
 
     fn push(&mut self, byte: u8) {
@@ -287,17 +299,18 @@ pub(crate) fn put_frame(
     let crc = u64::from(chain.value());
     let field_len = if payload.is_some() { 1 + varint_len(payload_len as u64) + payload_len } else { 0 };
     let record_len = 2 + 1 + varint_len(crc) + field_len;
-    out.reserve(LENGTH_FIELD_LEN + record_len + 7);
-    out.extend_from_slice(&LengthField::for_record(record_len as u64).to_raw().to_le_bytes());
-    out.extend_from_slice(&[0x08, kind as u8, 0x10]);
-    put_varint(out, crc);
-    if let Some(payload) = payload {
-        out.push(0x1a);
-        put_varint(out, payload_len as u64);
-        out.extend_from_slice(payload_head);
-        out.extend_from_slice(payload);
+    let mut head = StackBytes::<{ LENGTH_FIELD_LEN + RECORD_HEAD_MAX }>::new();
+    head.extend(&LengthField::for_record(record_len as u64).to_raw().to_le_bytes());
+    head.extend(&[0x08, kind as u8]);
+    head.put(0x10, crc);
+    if payload.is_some() {
+        head.put(0x1a, payload_len as u64);
     }
-    out.resize(out.len() + pad_len(record_len as u64), 0);
+    out.reserve(LENGTH_FIELD_LEN + record_len + 7);
+    out.extend_from_slice(head.as_slice());
+    out.extend_from_slice(payload_head);
+    out.extend_from_slice(payload.unwrap_or(&[]));
+    out.extend_from_slice(&[0; 7][..pad_len(record_len as u64)]);
 }
 
 /// Zero bytes after a record of this length.
@@ -348,6 +361,7 @@ pub(crate) struct RawRecord<'a> {
 }
 
 /// Takes a whole record apart.
+#[inline]
 pub(crate) fn parse_record(bytes: &[u8]) -> Result<RawRecord<'_>, &'static str> {
     let mut rest = bytes;
     let head = parse_head(&mut rest, bytes.len() as u64)?;
@@ -365,6 +379,7 @@ pub(crate) struct RecordHead {
 /// payload and nothing else.
 ///
 /// All writers set the fields in this order and no others, so anything else is damage and not a newer format.
+#[inline]
 pub(crate) fn parse_head(bytes: &mut &[u8], record_len: u64) -> Result<RecordHead, &'static str> {
     let before = bytes.len();
     expect_tag(bytes, 0x08).ok_or("no record type")?;
@@ -384,6 +399,7 @@ pub(crate) fn parse_head(bytes: &mut &[u8], record_len: u64) -> Result<RecordHea
     }
 }
 
+#[inline]
 fn expect_tag(bytes: &mut &[u8], tag: u8) -> Option<()> {
     let (first, rest) = bytes.split_first()?;
     *bytes = rest;
@@ -414,6 +430,7 @@ pub(crate) enum BadRecord {
 }
 
 impl Record {
+    #[inline]
     pub(crate) fn from_parts(kind: u64, crc: u32, payload: Option<Bytes>) -> Result<Self, BadRecord> {
         let known = Kind::from_number(kind).ok_or(BadRecord::UnknownKind(kind))?;
         let has_payload = payload.is_some();

@@ -82,6 +82,7 @@ impl Records {
     ///
     /// # Errors
     /// [`Error::Damaged`] and its kin with file and offset. There is nothing to read behind it.
+    #[inline]
     pub fn next_record(&mut self) -> Result<Option<(Position, Record)>> {
         if self.end.is_some() {
             return Ok(None);

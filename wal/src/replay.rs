@@ -133,6 +133,7 @@ impl Replay {
     }
 
     /// The next entry behind the snapshot; everything else is taken note of.
+    #[inline]
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>> {
         while let Some((position, record)) = self.records.next_record()? {
             match record {

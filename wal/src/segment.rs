@@ -14,6 +14,7 @@
 //! off. Therefore, before a bad length field is taken for an end, its 64 neighbours are tried: if one of them leads to
 //! a record whose CRC fits the chain, the field is damaged.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,6 +100,7 @@ impl SegmentReader {
     }
 
     /// The next record, or how the segment ends. After an end or an error it answers the same again.
+    #[inline]
     pub(crate) fn next(&mut self, is_last: bool) -> Result<Step> {
         let offset = self.offset;
         let left = self.file_len.saturating_sub(offset);
@@ -123,24 +125,33 @@ impl SegmentReader {
             return self.torn(Torn::Short { expected: field.body_len(), found: room }, is_last);
         }
         let body = self.read_body(field)?;
-        match self.check(&body, field) {
+        match self.check(body.clone(), field) {
             Ok(record) => {
                 self.offset = offset + LENGTH_FIELD_LEN as u64 + field.body_len();
                 Ok(Step::Record { offset, record })
             }
-            Err(Unsound::Unreadable(damage)) => {
+            Err(unsound) => self.not_a_record(raw, &self.block.slice(body), unsound, is_last),
+        }
+    }
+
+    /// What a frame with this length field and body is when it holds no record: a torn end or damage.
+    #[cold]
+    fn not_a_record(&mut self, raw: u64, body: &[u8], unsound: Unsound, is_last: bool) -> Result<Step> {
+        let offset = self.offset;
+        match unsound {
+            Unsound::Unreadable(damage) => {
                 self.check_length_field(raw)?;
                 // A record of no bytes: only the field itself was hit, in what was never written.
-                let hollow = field.record_len == 0;
-                if is_last && (hollow || has_unwritten_sector(&body, offset + LENGTH_FIELD_LEN as u64)) {
+                let hollow = LengthField::from_raw(raw).record_len == 0;
+                if is_last && (hollow || has_unwritten_sector(body, offset + LENGTH_FIELD_LEN as u64)) {
                     return Ok(Step::Torn { offset, torn: Torn::UnwrittenSector });
                 }
                 Err(self.damaged(damage))
             }
-            Err(Unsound::Meaning(BadRecord::UnknownKind(kind))) => {
+            Unsound::Meaning(BadRecord::UnknownKind(kind)) => {
                 Err(Error::UnknownRecordType { path: self.path.clone(), offset, kind })
             }
-            Err(Unsound::Meaning(BadRecord::Payload(what))) => Err(self.damaged(Damage::Payload(what))),
+            Unsound::Meaning(BadRecord::Payload(what)) => Err(self.damaged(Damage::Payload(what))),
         }
     }
 
@@ -164,48 +175,58 @@ impl SegmentReader {
         Ok(u64::from_le_bytes(raw))
     }
 
-    /// Record and padding of the frame at the current offset; the caller has checked that the file holds them.
-    fn read_body(&mut self, field: LengthField) -> Result<Bytes> {
+    /// Where in the block record and padding of the frame at the current offset stand; the caller has checked that
+    /// the file holds them.
+    fn read_body(&mut self, field: LengthField) -> Result<Range<usize>> {
         let frame_len = usize::try_from(LENGTH_FIELD_LEN as u64 + field.body_len())
             .map_err(|_| self.damaged(Damage::Record("a record larger than the address space")))?;
         let start = self.fill(frame_len)?;
-        Ok(self.block.slice(start + LENGTH_FIELD_LEN..start + frame_len))
+        Ok(start + LENGTH_FIELD_LEN..start + frame_len)
     }
 
     /// Makes sure that `len` bytes from the current offset on are in the block; returns where they start in it.
     /// The caller has checked that the file holds them.
+    #[inline]
     fn fill(&mut self, len: usize) -> Result<usize> {
         let held_to = self.block_offset + self.block.len() as u64;
         if self.offset < self.block_offset || self.offset + len as u64 > held_to {
-            let left = usize::try_from(self.file_len - self.offset).unwrap_or(usize::MAX);
-            let block_len = len.max(BLOCK_LEN).min(left);
-            // The block is used again when no entry that was handed out still points into it.
-            let old = std::mem::take(&mut self.block);
-            let mut block = old.try_into_mut().unwrap_or_else(|_| BytesMut::new());
-            block.resize(block_len, 0);
-            self.file.read_exact_at(&mut block, self.offset).map_err(|e| Error::io("read", &self.path, e))?;
-            self.block = block.freeze();
-            self.block_offset = self.offset;
+            self.read_block(len)?;
         }
         Ok((self.offset - self.block_offset) as usize)
     }
 
-    /// Checks form, CRC and meaning of a frame's body; the chain moves on only if all is well.
-    fn check(&mut self, body: &Bytes, field: LengthField) -> std::result::Result<Record, Unsound> {
+    /// Reads a block of at least `len` bytes at the current offset.
+    #[cold]
+    fn read_block(&mut self, len: usize) -> Result<()> {
+        let left = usize::try_from(self.file_len - self.offset).unwrap_or(usize::MAX);
+        let block_len = len.max(BLOCK_LEN).min(left);
+        // The block is used again when no entry that was handed out still points into it.
+        let old = std::mem::take(&mut self.block);
+        let mut block = old.try_into_mut().unwrap_or_else(|_| BytesMut::new());
+        block.resize(block_len, 0);
+        self.file.read_exact_at(&mut block, self.offset).map_err(|e| Error::io("read", &self.path, e))?;
+        self.block = block.freeze();
+        self.block_offset = self.offset;
+        Ok(())
+    }
+
+    /// Checks form, CRC and meaning of a frame's body in the block; the chain moves on only if all is well.
+    #[inline]
+    fn check(&mut self, body: Range<usize>, field: LengthField) -> std::result::Result<Record, Unsound> {
         if !field.well_formed {
             let found = self.raw_length_field();
             return Err(Unsound::Unreadable(Damage::Length { found, expected: None }));
         }
-        let bytes = &body[..field.record_len as usize];
+        let bytes = &self.block[body][..field.record_len as usize];
         let raw = parse_record(bytes).map_err(|what| Unsound::Unreadable(Damage::Record(what)))?;
-        let before = self.crc();
+        let before = self.chain.as_ref().map(Chain::value);
         // Where no value is known yet, a CRC record sets it.
         let start = if raw.kind == Kind::Crc as u64 { raw.crc } else { 0 };
         let chain = self.chain.get_or_insert_with(|| Chain::from_value(start));
         chain.update(raw.payload.unwrap_or(&[]));
         let expected = chain.value();
         let result = if expected == raw.crc {
-            let payload = raw.payload.map(|payload| body.slice_ref(payload));
+            let payload = raw.payload.map(|payload| self.block.slice_ref(payload));
             Record::from_parts(raw.kind, raw.crc, payload).map_err(Unsound::Meaning)
         } else {
             Err(Unsound::Unreadable(Damage::Crc { expected, found: raw.crc }))
@@ -256,7 +277,7 @@ impl SegmentReader {
             }
             let body = self.read_body(field)?;
             let before = self.crc();
-            if self.check(&body, field).is_ok() {
+            if self.check(body, field).is_ok() {
                 // Only tried, not taken.
                 self.chain = before.map(Chain::from_value);
                 return Err(self.damaged(Damage::Length { found: raw, expected: Some(neighbour) }));
