@@ -176,10 +176,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes a directory and its missing parents. Each new directory's parent is synced.
     ///
     /// # Errors
-    /// As [`Disk::create_dir`], without already-exists.
+    /// As [`Disk::create_dir`]; [`io::ErrorKind::AlreadyExists`] only when the path is a file.
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        if path.as_os_str().is_empty() || self.exists(path)? {
+        if path.as_os_str().is_empty() {
             return Ok(());
+        }
+        if self.exists(path)? {
+            let is_dir = self.metadata(path)?.is_dir;
+            return if is_dir { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) };
         }
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         if let Some(parent) = parent {

@@ -82,6 +82,10 @@ func judgeReal(j *harness.Judge, release, dir string) error {
 	compareRecords(j, what, log)
 	compareCopies(j, what, log, copies)
 
+	if err := judgeTools(j, release, dir, filepath.Join(copies, "encoded")); err != nil {
+		return err
+	}
+
 	// Starting it changes a directory, so the original is only ever copied.
 	original := j.Temp(release, "original")
 	if err := harness.CopyDir(dir, original); err != nil {

@@ -8,11 +8,16 @@ use std::io;
 pub struct Faults {
     /// A read fails with EIO.
     pub read_error: f64,
-    /// A write fails with EIO; none of its bytes are written.
+    /// A write fails with EIO after a part of its bytes, or none.
     pub write_error: f64,
-    /// A file's sync fails with EIO; its dirty pages are lost.
+    /// A sync fails with EIO. A file's dirty pages are lost; a directory's changes stay visible and are not durable.
     pub sync_error: f64,
-    /// Bytes of space on the whole disk, in 4 KiB chunks; writes and allocations beyond it fail with ENOSPC.
+    /// Creating, renaming or removing a name fails with EIO and does nothing.
+    pub name_error: f64,
+    /// A read finds one bit of what it reads turned over, on the medium and for all later reads.
+    pub bit_flip: f64,
+    /// Bytes of space on the whole disk, in 4 KiB chunks. A write beyond it puts down what fits and fails with ENOSPC;
+    /// an allocation beyond it does nothing and fails.
     pub space_bytes: Option<u64>,
     /// Every change of files or names fails with EROFS.
     pub read_only: bool,

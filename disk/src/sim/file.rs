@@ -35,9 +35,23 @@ impl FileData {
         Self { cache: Cache::Sparse(bytes.clone()), durable: bytes, pending: Vec::new(), allocated }
     }
 
-    /// How many bytes of space a range still needs.
-    pub(super) fn missing_space(&self, offset: u64, len: u64) -> u64 {
-        self.allocated.missing(offset, len)
+    /// How many bytes of a range, from its start, have space or find it in the `left` bytes that are free.
+    pub(super) fn fitting(&self, offset: u64, len: u64, left: u64) -> u64 {
+        if self.allocated.missing(offset, len) <= left {
+            return len;
+        }
+        // The first chunk that has no space and finds none ends it.
+        let (mut at, mut left) = (offset, left);
+        while at < offset + len {
+            let next = (at / CHUNK + 1) * CHUNK;
+            let needed = self.allocated.missing(at, next - at);
+            if needed > left {
+                break;
+            }
+            left -= needed;
+            at = next;
+        }
+        (at - offset).min(len)
     }
 
     pub(super) fn allocated_bytes(&self) -> u64 {

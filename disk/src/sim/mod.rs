@@ -7,6 +7,8 @@
 //! - a prefix of a directory's creations, renames and removals; a rename is never seen half done. Syncing a file does
 //!   not make its name durable, and syncing a directory does not make its files' bytes durable.
 //!
+//! Paths are made of plain names: `..` is refused, since nothing in this workspace needs it.
+//!
 //! A test that wants every crash counts the changes of one run ([`SimDisk::changes`]), then repeats the run with
 //! [`SimDisk::crash_at`] for each number up to it. [`SimDisk::after_power_cut`] may be asked many times, with other
 //! seeds, for other survivors of the same crash.
@@ -170,9 +172,9 @@ impl State {
         let latency = self.faults.latency;
         let (nanos, rate) = match call {
             Call::Read => (latency.read_nanos, self.faults.read_error),
-            Call::Write => (latency.write_nanos, self.faults.write_error),
-            Call::Name => (latency.write_nanos, 0.0),
-            // A failed sync has effects; its caller draws the fault.
+            Call::Name => (latency.write_nanos, self.faults.name_error),
+            // When these fail they have effects all the same; their callers draw the fault.
+            Call::Write => (latency.write_nanos, 0.0),
             Call::Sync => (latency.sync_nanos, 0.0),
         };
         self.elapsed_nanos += nanos;
@@ -199,14 +201,41 @@ impl State {
         self.tree.files().map(FileData::allocated_bytes).sum()
     }
 
-    /// Refuses a range for which the budget has no space.
-    fn check_space(&mut self, id: NodeId, offset: u64, len: u64) -> io::Result<()> {
-        let Some(budget) = self.faults.space_bytes else { return Ok(()) };
-        let missing = self.tree.file(id)?.missing_space(offset, len);
-        if missing > 0 && self.used_bytes() + missing > budget {
-            return Err(errno(rustix::io::Errno::NOSPC));
+    /// How many bytes of a range, from its start, the budget has space for.
+    fn room(&mut self, id: NodeId, offset: u64, len: u64) -> io::Result<u64> {
+        let Some(budget) = self.faults.space_bytes else { return Ok(len) };
+        let left = budget.saturating_sub(self.used_bytes());
+        Ok(self.tree.file(id)?.fitting(offset, len, left))
+    }
+
+    /// How many bytes of a write are put down, and the error that ends it there.
+    fn write_fault(&mut self, id: NodeId, offset: u64, len: u64) -> io::Result<(u64, Option<io::Error>)> {
+        let room = self.room(id, offset, len)?;
+        let rate = self.faults.write_error;
+        if self.random.chance(rate) {
+            let done = self.random.below(room + 1);
+            return Ok((done, Some(errno(rustix::io::Errno::IO))));
+        }
+        let error = (room < len).then(|| errno(rustix::io::Errno::NOSPC));
+        Ok((room, error))
+    }
+
+    /// Draws whether a read of `len` bytes finds a turned bit, and turns it.
+    fn read_fault(&mut self, id: NodeId, offset: u64, len: u64) -> io::Result<()> {
+        let rate = self.faults.bit_flip;
+        if len > 0 && self.random.chance(rate) {
+            let (at, bit) = (offset + self.random.below(len), self.random.below(8) as u32);
+            self.tree.file(id)?.flip_bit(at, bit)?;
         }
         Ok(())
+    }
+}
+
+/// File positions are signed on the system-call interface; beyond its range there is no file.
+fn check_range(offset: u64, len: u64, beyond: rustix::io::Errno) -> io::Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if i64::try_from(end).is_ok() => Ok(()),
+        _ => Err(errno(beyond)),
     }
 }
 
@@ -227,6 +256,10 @@ impl Disk for SimDisk {
                 id
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && options.create => {
+                let rate = state.faults.name_error;
+                if state.random.chance(rate) {
+                    return Err(errno(rustix::io::Errno::IO));
+                }
                 let (dir, name) = state.tree.parent(path)?;
                 let mode = if options.mode == 0 { 0o600 } else { options.mode };
                 let id = state.tree.create(dir, name, Content::File(FileData::new()), mode)?;
@@ -269,6 +302,10 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.begin(Call::Name)?;
         let source = state.tree.find(from)?;
+        if to.starts_with(from) && to != from {
+            // A directory cannot move into itself.
+            return Err(errno(rustix::io::Errno::INVAL));
+        }
         let (from, to) = (state.tree.parent(from)?, state.tree.parent(to)?);
         if from == to {
             return Ok(());
@@ -319,6 +356,10 @@ impl Disk for SimDisk {
         state.tree.dir(id)?;
         // A crash during the sync finds the names still unsynced.
         state.changed()?;
+        let rate = state.faults.sync_error;
+        if state.random.chance(rate) {
+            return Err(errno(rustix::io::Errno::IO));
+        }
         state.tree.sync_dir(id)
     }
 }
@@ -343,8 +384,11 @@ impl SimFile {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        check_range(offset, 0, rustix::io::Errno::INVAL)?;
         let mut state = self.disk.begin(Call::Read)?;
-        state.tree.file(self.id)?.cache.read(buf, offset)
+        let n = state.tree.file(self.id)?.cache.read(buf, offset)?;
+        state.read_fault(self.id, offset, n as u64)?;
+        state.tree.file(self.id)?.cache.read(&mut buf[..n], offset)
     }
 
     fn write_vectored_at(&self, bufs: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
@@ -356,10 +400,12 @@ impl File for SimFile {
                 &bytes
             }
         };
+        check_range(offset, whole.len() as u64, rustix::io::Errno::INVAL)?;
         let mut state = self.begin_change()?;
-        state.check_space(self.id, offset, whole.len() as u64)?;
-        state.tree.file(self.id)?.write(whole, offset)?;
-        state.changed()
+        let (done, error) = state.write_fault(self.id, offset, whole.len() as u64)?;
+        state.tree.file(self.id)?.write(&whole[..done as usize], offset)?;
+        state.changed()?;
+        error.map_or(Ok(()), Err)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -380,13 +426,20 @@ impl File for SimFile {
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Err(errno(rustix::io::Errno::INVAL));
+        }
+        check_range(offset, len, rustix::io::Errno::FBIG)?;
         let mut state = self.begin_change()?;
-        state.check_space(self.id, offset, len)?;
+        if state.room(self.id, offset, len)? < len {
+            return Err(errno(rustix::io::Errno::NOSPC));
+        }
         state.tree.file(self.id)?.allocate(offset, len)?;
         state.changed()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        check_range(len, 0, rustix::io::Errno::INVAL)?;
         let mut state = self.begin_change()?;
         state.tree.file(self.id)?.set_len(len)?;
         state.changed()

@@ -107,6 +107,27 @@ fn names_in_directories() {
 }
 
 #[test]
+fn what_no_file_system_can_do_is_refused_alike() {
+    on_both(|disk, dir| {
+        let path = dir.join("f");
+        let file = disk.open(&path, OpenOptions::create()).unwrap();
+        let kind = |result: std::io::Result<()>| result.unwrap_err().kind();
+        assert_eq!(kind(file.allocate(0, 0)), ErrorKind::InvalidInput);
+        assert_eq!(kind(file.allocate(i64::MAX as u64, 10)), ErrorKind::FileTooLarge);
+        assert_eq!(kind(file.write_all_at(b"x", u64::MAX)), ErrorKind::InvalidInput);
+        assert_eq!(kind(file.set_len(u64::MAX)), ErrorKind::InvalidInput);
+        assert_eq!(kind(file.read_at(&mut [0], u64::MAX).map(drop)), ErrorKind::InvalidInput);
+        assert_eq!(file.len().unwrap(), 0);
+        assert_eq!(kind(disk.create_dir_all(&path, 0o700)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(disk.create_dir_all(&path.join("below"), 0o700)), ErrorKind::NotADirectory);
+        disk.create_dir(&dir.join("a"), 0o700).unwrap();
+        assert_eq!(kind(disk.rename(&dir.join("a"), &dir.join("a/b"))), ErrorKind::InvalidInput);
+        assert_eq!(kind(disk.rename(&dir.join("a"), &path)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.rename(&path, &dir.join("a"))), ErrorKind::IsADirectory);
+    });
+}
+
+#[test]
 fn a_removed_file_lives_while_it_is_open() {
     on_both(|disk, dir| {
         let file = disk.open(&dir.join("f"), OpenOptions::create()).unwrap();
