@@ -334,6 +334,18 @@ impl Consensus {
         self.node.status().hard_state.commit
     }
 
+    /// How often a linearizable read was asked for again because the answer took too long.
+    #[must_use]
+    pub fn late_reads(&self) -> u64 {
+        self.reads.late()
+    }
+
+    /// How far another member's log is known to go while this one leads; `None` if it is no member.
+    #[must_use]
+    pub fn matched(&self, member_id: u64) -> Option<u64> {
+        self.node.peer(member_id).map(|peer| peer.match_index)
+    }
+
     /// Raft's own view of things.
     #[must_use]
     pub fn status(&self) -> stanchion_raft::Status {

@@ -33,6 +33,8 @@ pub(crate) struct Reads {
     /// Somebody waits for the next round.
     wanted: bool,
     running: Option<Running>,
+    /// Attempts made because an answer took too long.
+    late: u64,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ struct Running {
 
 impl Reads {
     pub(crate) fn new(member_id: u64, start_id: u64) -> Reads {
-        Reads { member_id, start_id, attempts_made: 0, next: 1, wanted: false, running: None }
+        Reads { member_id, start_id, attempts_made: 0, next: 1, wanted: false, running: None, late: 0 }
     }
 
     /// A read waits for the next round.
@@ -68,7 +70,14 @@ impl Reads {
     pub(crate) fn tick(&mut self, retry_ticks: u32) -> Option<Bytes> {
         let running = self.running.as_mut()?;
         running.ticks += 1;
-        (running.ticks.is_multiple_of(retry_ticks.max(1))).then(|| self.attempt())
+        let late = running.ticks.is_multiple_of(retry_ticks.max(1));
+        self.late += u64::from(late);
+        late.then(|| self.attempt())
+    }
+
+    /// Attempts made because an answer took too long.
+    pub(crate) fn late(&self) -> u64 {
+        self.late
     }
 
     /// Another attempt at once: something happened that may have lost the last one.

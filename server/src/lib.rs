@@ -6,6 +6,7 @@
 pub mod config;
 pub mod front;
 pub mod lifecycle;
+pub mod listeners;
 pub mod logging;
 pub mod member;
 pub mod metrics;

@@ -18,6 +18,7 @@ use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::RequestKind;
 use tokio::sync::mpsc;
 
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 
 /// What an asynchronous question to the member resolves to.
@@ -245,6 +246,8 @@ pub trait Member: Send + Sync + 'static {
     fn versions(&self) -> Versions;
     /// Size and quota for the check at the front door.
     fn space(&self) -> Space;
+    /// Sets the gauges that show this member's state.
+    fn refresh(&self, metrics: &Metrics);
     /// Active alarms, by member id and type.
     fn alarms(&self) -> Vec<pb::AlarmMember>;
     /// Raft's state.

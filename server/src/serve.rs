@@ -2,6 +2,8 @@
 //!
 //! What may not live here: what the threads do (`runtime`) and what requests mean (`front`).
 
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,16 +13,16 @@ use stanchion_api::membershippb;
 use stanchion_api::raft_request::RequestKind;
 use stanchion_replica::ReleasePolicy;
 use stanchion_replica::boot::NewCluster;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Endpoint, Notice};
-use crate::front::{Front, Limits, Listener, Offer, serve};
+use crate::config::{Config, ETCD_VERSION, GATES, Notice, Stage};
+use crate::front::{Front, Limits, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
+use crate::listeners::{self, Bound};
 use crate::logging::{Format, Logging, parse_level};
 use crate::member::{Caller, MemberHandle};
 use crate::metrics::Metrics;
-use crate::runtime::{Runtime, RuntimeConfig};
+use crate::runtime::{Runtime, RuntimeConfig, StartError};
 
 /// Runs a member until it is told to stop.
 ///
@@ -55,10 +57,12 @@ fn log_notice(notice: &Notice) {
 async fn serve_member(config: &Config) -> Result<Stop> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
     // Bound before the data is touched: a port in use is found at once.
-    let listeners = bind(config).await?;
-    let runtime = Runtime::start(runtime_config(config)?)
-        .with_context(|| format!("the member cannot start on {}", config.data_dir.display()))?;
+    let listeners = listeners::bind(config)?;
+    let metrics = Arc::new(Metrics::new(config.extensive_metrics).context("metrics")?);
+    let runtime = Runtime::start(runtime_config(config)?, &metrics)
+        .map_err(|error| refused_start(error, &config.data_dir))?;
     let member = runtime.member();
+    name_member(&metrics, config, member.standing().member_id);
     let stopped = tokio::select! {
         published = publish(&member, config) => { published?; None }
         stop = signals.stop() => Some(stop),
@@ -71,17 +75,20 @@ async fn serve_member(config: &Config) -> Result<Stop> {
         tracing::warn!(%error, "failed to update cluster version");
     }
 
-    let metrics = Metrics::new(config.extensive_metrics).context("metrics")?;
-    let text = move || {
-        metrics.render().map_or_else(|e| format!("# {e}\n"), |t| String::from_utf8_lossy(&t).into_owned())
-    };
-    let front = Front::new(member, limits(config), Arc::new(text));
+    let front = Front::new(member, limits(config), metrics);
     let (stop_serving, stopping) = tokio::sync::watch::channel(false);
     let mut serving = JoinSet::new();
-    for (listener, offer) in listeners {
+    tracing::info!("ready to serve client requests");
+    let addresses: Vec<String> = listeners.iter().map(|bound| bound.address.clone()).collect();
+    for Bound { listener, offer, address } in listeners {
+        tracing::info!(
+            traffic = offer.traffic(),
+            address,
+            "serving client traffic insecurely; this is strongly discouraged!"
+        );
         serving.spawn(serve(front.clone(), listener, offer, stopping.clone()));
     }
-    tracing::info!("ready to serve client requests");
+    greet(config, &addresses);
     if let Err(error) = notify_ready() {
         tracing::warn!(%error, "the service manager could not be told");
     }
@@ -97,34 +104,49 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     Ok(stop)
 }
 
-async fn bind(config: &Config) -> Result<Vec<(Listener, Offer)>> {
-    let separate = !config.listen_client_http_urls.is_empty();
-    let client = if separate { Offer::Grpc } else { Offer::Everything };
-    let wanted = config.listen_client_urls.iter().map(|url| (url, client));
-    let wanted = wanted.chain(config.listen_client_http_urls.iter().map(|url| (url, Offer::Http)));
-    let wanted = wanted.chain(config.listen_metrics_urls.iter().map(|url| (url, Offer::Metrics)));
-    let mut listeners = Vec::new();
-    for (url, offer) in wanted {
-        listeners.push((listen(url).await.with_context(|| format!("cannot listen on {url}"))?, offer));
-    }
-    Ok(listeners)
+/// What keeps a member from starting on its directory, and what to do about it.
+fn refused_start(error: StartError, data_dir: &Path) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let denied = error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    let advice = if chain.iter().any(|text| text.contains("locked")) {
+        "; another process uses this data directory: stop it, or choose another --data-dir"
+    } else if denied {
+        "; the directory belongs to another user: run as that one, or hand it over (chown -R)"
+    } else {
+        ""
+    };
+    error.context(format!("the member cannot start on {}{advice}", data_dir.display()))
 }
 
-async fn listen(url: &Endpoint) -> Result<Listener> {
-    if url.is_tls() {
-        bail!("TLS is not built yet");
+/// Somebody who starts a member by hand sees at a glance where it is; harnesses and services read the log.
+fn greet(config: &Config, addresses: &[String]) {
+    if config.by_hand && std::io::stderr().is_terminal() {
+        let line = format!(
+            "stanchion {ETCD_VERSION} serves on {} with its data in {}; try: etcdctl put greeting hello\n",
+            addresses.join(", "),
+            config.data_dir.display()
+        );
+        // A terminal that is gone misses nothing else.
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
-    if let Some(path) = url.socket_path() {
-        // Left behind by a process that was killed; a live one holds the lock on the data directory.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => return Ok(Listener::Unix(UnixListener::bind(path)?)),
-        }
+}
+
+/// Gauges that stay as they are for the life of the process.
+fn name_member(metrics: &Metrics, config: &Config, member_id: u64) {
+    metrics.server.version.with_label_values(&[ETCD_VERSION]).set(1);
+    metrics.server.id.with_label_values(&[format!("{member_id:x}").as_str()]).set(1);
+    for (name, stage, _) in GATES {
+        let stage = match stage {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+        };
+        let on = config.feature_gates.enabled(name);
+        metrics.server.feature_enabled.with_label_values(&[name, stage]).set(i64::from(on));
     }
-    let (host, port) = url.host_and_port().context("no host and port")?;
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let port: u16 = port.parse().context("the port is no number")?;
-    Ok(Listener::Tcp(TcpListener::bind((host, port)).await?))
 }
 
 fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
@@ -151,6 +173,8 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         compaction_batch: config.compaction_batch_limit,
         lease_checkpoint_interval: checkpoints.then_some(Duration::from_secs(300)),
         unsafe_no_fsync: config.unsafe_no_fsync,
+        strict_reconfig_check: config.strict_reconfig_check,
+        warning_apply_duration: config.warning_apply_duration,
         hold_cluster_version: config.hold_cluster_version,
         unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     })
@@ -177,6 +201,7 @@ fn limits(config: &Config) -> Limits {
         watch_progress_interval: config.watch_progress_notify_interval,
         election_timeout: config.election_timeout,
         request_timeout: config.request_timeout(),
+        warn_unary: config.warning_unary_request_duration,
         keepalive_interval: set(config.grpc_keepalive_interval),
         keepalive_timeout: set(config.grpc_keepalive_timeout).unwrap_or(Duration::from_secs(20)),
         cors: config.cors.clone(),

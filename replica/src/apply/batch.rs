@@ -21,30 +21,38 @@ pub struct AppliedWork {
 }
 
 impl Applier {
-    /// Applies a batch.
+    /// Applies a batch. `told` hears of each entry right after it, with its effect if it had one, so that whoever has a
+    /// clock can say how long entries take.
     ///
     /// # Errors
     /// [`Fatal`]: the member must stop.
-    pub fn apply_work(&mut self, now_ms: u64, work: ApplyWork) -> Result<AppliedWork, Fatal> {
+    pub fn apply_work(
+        &mut self,
+        now_ms: u64,
+        work: ApplyWork,
+        mut told: impl FnMut(&Entry, Option<&Effect>),
+    ) -> Result<AppliedWork, Fatal> {
         let mut done = AppliedWork { changes: Vec::new(), effects: Vec::new(), opened_term: None, work };
         for entry in done.work.entries() {
-            match entry.entry_type {
+            let effect = match entry.entry_type {
                 EntryType::Normal => {
                     if entry.data.is_empty() {
                         done.opened_term = Some(entry.term);
                     }
-                    done.effects.extend(self.apply(now_ms, entry.index, entry.term, entry.data.clone())?);
+                    self.apply(now_ms, entry.index, entry.term, entry.data.clone())?
                 }
                 EntryType::ConfChange => {
                     let (change, effect) = self.apply_conf_entry(entry)?;
                     done.changes.push(change);
-                    done.effects.extend(effect);
+                    effect
                 }
                 EntryType::ConfChangeV2 => {
                     let what = format!("entry {} is a joint change, which etcd never writes", entry.index);
                     return Err(Fatal::Load { what });
                 }
-            }
+            };
+            told(entry, effect.as_ref());
+            done.effects.extend(effect);
         }
         Ok(done)
     }
@@ -64,7 +72,7 @@ impl Applier {
         let id = change.id;
         let effect = outcome.map(|result| {
             let result = result.map(|()| Reply::Done);
-            Effect { id, result, events: None, raise_no_space: false }
+            Effect { kind: None, id, result, events: None, raise_no_space: false, put_bytes: 0 }
         });
         Ok((if refused { ConfChange { node_id: 0, ..change } } else { change }, effect))
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
 use stanchion_api::etcdserverpb as pb;
-use stanchion_mvcc::Written;
+use stanchion_api::raft_request::RequestKind;
+use stanchion_mvcc::{KeyValueRef, Written};
 
 use super::Refusal;
 
@@ -37,6 +38,8 @@ pub enum Reply {
 /// What one applied entry did.
 #[derive(Debug)]
 pub struct Effect {
+    /// What was asked for; `None` for a membership change, or if it cannot be read.
+    pub kind: Option<RequestKind>,
     /// The id under which the proposer waits; 0 if nobody can.
     pub id: u64,
     /// The answer for the proposer.
@@ -45,6 +48,8 @@ pub struct Effect {
     pub events: Option<(i64, Arc<[stanchion_watch::Event]>)>,
     /// The file was found over its quota: propose that the alarm is raised.
     pub raise_no_space: bool,
+    /// Keys and values that it has put, in bytes.
+    pub put_bytes: u64,
 }
 
 /// The events of a write as watchers are told, each encoded as an `mvccpb.Event` once.
@@ -53,6 +58,14 @@ pub(super) fn watch_events(written: &Written) -> Option<(i64, Arc<[stanchion_wat
         return None;
     }
     Some((written.revision, written.events.iter().map(watch_event).collect()))
+}
+
+/// Sizes of the keys and values that a write has put.
+pub(super) fn put_bytes(written: &Written) -> u64 {
+    let size = |event: &stanchion_mvcc::Event| {
+        KeyValueRef::decode(&event.kv).map_or(0, |kv| (kv.key.len() + kv.value.len()) as u64)
+    };
+    written.events.iter().filter(|event| !event.delete).map(size).sum()
 }
 
 /// One event as watchers are told.

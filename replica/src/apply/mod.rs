@@ -175,11 +175,13 @@ impl Applier {
         }
         let parsed = RaftRequest::parse(data).map_err(|e| Refusal::Unknown { what: e.to_string() });
         let id = parsed.as_ref().map_or(0, RaftRequest::id);
+        let kind = parsed.as_ref().ok().and_then(|parsed| parsed.request.as_ref()).map(|(kind, _)| *kind);
         let request = parsed.and_then(|parsed| match parsed.request {
             Some((kind, bytes)) => Request::decode(kind, bytes),
             None => Err(Refusal::Unknown { what: "no request".to_owned() }),
         });
-        let mut effect = Effect { id, result: Ok(Reply::Done), events: None, raise_no_space: false };
+        let mut effect =
+            Effect { kind, id, result: Ok(Reply::Done), events: None, raise_no_space: false, put_bytes: 0 };
         match request
             .map_err(Failure::from)
             .and_then(|request| self.run(now_ms, applied, &request, &mut effect))
@@ -297,6 +299,7 @@ impl Applier {
         };
         let written = txn.end();
         self.attach(&written);
+        effect.put_bytes = effect::put_bytes(&written);
         effect.events = effect::watch_events(&written);
         Ok(reply)
     }

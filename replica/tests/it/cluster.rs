@@ -103,7 +103,7 @@ impl Member {
                 self.consensus.handle_appended(work).expect("raft goes on");
             }
             for work in outputs.apply {
-                let done = self.applier.apply_work(0, work).expect("the store takes it");
+                let done = self.applier.apply_work(0, work, |_, _| {}).expect("the store takes it");
                 for effect in done.effects {
                     if let Some((revision, events)) = &effect.events {
                         self.hub.publish(*revision, events.clone());

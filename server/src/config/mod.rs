@@ -21,7 +21,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use duration::format as format_duration;
-pub use gates::{FeatureGates, GATES};
+pub use gates::{FeatureGates, GATES, Stage};
 pub use help::USAGE;
 pub use typed::Config;
 pub use urls::Endpoint;

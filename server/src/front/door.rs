@@ -4,6 +4,8 @@
 use http::HeaderMap;
 use tokio::time::{MissedTickBehavior, interval};
 
+use stanchion_replica::version::Version;
+
 use super::Front;
 use crate::member::Caller;
 use crate::refusal::{INVALID_CLIENT_API_VERSION, LEARNER, NO_LEADER, Refusal};
@@ -20,16 +22,26 @@ pub(super) struct Call {
 
 impl Front {
     /// Lets a call in or refuses it: learner, client version, leader, identity, in this order.
-    pub(super) fn enter(&self, metadata: &HeaderMap, learner_may: bool) -> Result<Call, Refusal> {
+    pub(super) fn enter(
+        &self,
+        metadata: &HeaderMap,
+        learner_may: bool,
+        kind: &'static str,
+    ) -> Result<Call, Refusal> {
         let standing = self.member.standing();
         if standing.is_learner && !learner_may {
             return Err(LEARNER);
         }
-        if let Some(version) = metadata.get("client-api-version")
-            && std::str::from_utf8(version.as_bytes()).is_err()
-        {
-            return Err(INVALID_CLIENT_API_VERSION);
-        }
+        let version = match metadata.get("client-api-version") {
+            None => "",
+            Some(version) => {
+                std::str::from_utf8(version.as_bytes()).map_err(|_| INVALID_CLIENT_API_VERSION)?
+            }
+        };
+        // What callers make up must not become a label each.
+        let known = version.is_empty() || (version.len() <= 8 && Version::parse(version).is_some());
+        let labels = [kind, if known { version } else { "unknown" }];
+        self.metrics.server.client_requests.with_label_values(&labels).inc();
         let needs_leader = metadata.get("hasleader").is_some_and(|v| v == "true");
         if needs_leader && standing.leader == 0 {
             return Err(NO_LEADER);

@@ -16,8 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::calls::{self, Route};
 use super::door::Call;
-use super::grpc::{HttpRequest, HttpResponse, parse_timeout, within};
+use super::grpc::{HttpRequest, HttpResponse, parse_timeout};
 use super::routes::{both_streams, server_streams, unary_methods};
 use super::{
     Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,
@@ -31,7 +32,10 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
         (($how:ident); $($path:literal [$($route:literal)|+] $req:ty, $resp:ty, $learner:literal, $serve:expr;)*) => {
             match request.uri().path() {
                 $($($route)|+ => return match post(&request) {
-                    Ok(()) => $how::<$req, $resp, _, _>(front, request, $learner, $serve).await,
+                    Ok(()) => {
+                        let route = Route { path: $path, learner: $learner };
+                        $how::<$req, $resp, _, _>(front, request, route, $serve).await
+                    }
                     Err(refusal) => error(&refusal.into()),
                 },)*
                 _ => {}
@@ -54,7 +58,7 @@ fn post(request: &HttpRequest) -> Result<(), Refusal> {
 async fn unary<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -63,7 +67,7 @@ where
     F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
     Fut: Future<Output = Result<Encoded<Resp>, Refusal>>,
 {
-    match answer(front, request, learner, serve).await {
+    match answer(front, request, route, serve).await {
         Ok(body) => ok(Body::new(http_body_util::Full::new(body))),
         Err(status) => error(&status),
     }
@@ -72,7 +76,7 @@ where
 async fn answer<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> Result<Bytes, Status>
 where
@@ -84,15 +88,15 @@ where
     let (parts, body) = request.into_parts();
     let deadline = deadline(&parts.headers)?;
     let message = read_one(&front, body).await?;
-    let call = front.enter(&metadata(&parts.headers), learner)?;
-    let answer = within(deadline, serve(front, call, message)).await?.decode()?;
+    let metadata = metadata(&parts.headers);
+    let answer = calls::unary(front, route, &metadata, deadline, message, serve).await?.decode()?;
     Ok(json::write(&answer).map_err(|e| Status::internal(e.to_string()))?.into())
 }
 
 async fn server_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -104,8 +108,7 @@ where
     let (parts, body) = request.into_parts();
     let opened = async {
         let message = read_one(&front, body).await?;
-        let call = front.enter(&metadata(&parts.headers), learner)?;
-        Ok::<_, Status>(serve(front, call, message).await?)
+        calls::server_stream(front, route, &metadata(&parts.headers), message, serve).await
     };
     match opened.await {
         Ok(answers) => stream(answers).await,
@@ -116,7 +119,7 @@ where
 async fn both_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -128,10 +131,10 @@ where
     let (parts, body) = request.into_parts();
     let limit = front.limits.max_message_bytes();
     let opened = async {
-        let call = front.enter(&metadata(&parts.headers), learner)?;
         let (requests, inbound) = mpsc::channel(1);
         tokio::spawn(read_all(body, limit, requests));
-        Ok::<_, Status>(serve(front, call, Box::pin(ReceiverStream::new(inbound))).await?)
+        let inbound = Box::pin(ReceiverStream::new(inbound));
+        calls::both_stream(front, route, &metadata(&parts.headers), inbound, serve).await
     };
     match opened.await {
         Ok(answers) => stream(answers).await,

@@ -11,6 +11,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
 
+use super::calls::{self, Route};
 use super::codec::RawCodec;
 use super::door::Call;
 use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
@@ -18,7 +19,7 @@ use super::{
     Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,
 };
 use crate::member::Encoded;
-use crate::refusal::{DEADLINE, Refusal};
+use crate::refusal::Refusal;
 
 pub(super) type HttpRequest = http::Request<Body>;
 pub(super) type HttpResponse = http::Response<Body>;
@@ -33,7 +34,10 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
     macro_rules! dispatch_with {
         (($how:ident); $($path:literal $req:ty, $resp:ty, $learner:literal, $serve:expr;)*) => {
             match request.uri().path() {
-                $($path => return $how::<$req, $resp, _, _>(front, request, $learner, $serve).await,)*
+                $($path => {
+                    let route = Route { path: $path, learner: $learner };
+                    return $how::<$req, $resp, _, _>(front, request, route, $serve).await;
+                })*
                 _ => {}
             }
         };
@@ -48,7 +52,7 @@ async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse 
     let path = request.uri().path();
     let (service, method) = path.trim_start_matches('/').rsplit_once('/').unwrap_or((path, ""));
     if service == "grpc.health.v1.Health" && matches!(method, "Check" | "List" | "Watch") {
-        return match front.enter(request.headers(), false) {
+        return match front.enter(request.headers(), false, "unary") {
             Ok(_) => health(request).await,
             Err(refusal) => Status::from(refusal).into_http(),
         };
@@ -85,7 +89,7 @@ where
 async fn unary<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -101,9 +105,8 @@ where
         let (front, serve) = (front.clone(), serve.clone());
         async move {
             let (metadata, _, request) = request.into_parts();
-            let call = front.enter(&metadata.into_headers(), learner)?;
-            let answer = within(deadline, serve(front, call, request)).await?;
-            Ok::<_, Status>(Response::new(answer))
+            let metadata = metadata.into_headers();
+            calls::unary(front, route, &metadata, deadline, request, serve).await.map(Response::new)
         }
     });
     too_large(grpc.unary(call, request).await, limit)
@@ -112,7 +115,7 @@ where
 async fn server_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -127,8 +130,8 @@ where
         let (front, serve) = (front.clone(), serve.clone());
         async move {
             let (metadata, _, request) = request.into_parts();
-            let call = front.enter(&metadata.into_headers(), learner)?;
-            Ok::<_, Status>(Response::new(serve(front, call, request).await?))
+            let metadata = metadata.into_headers();
+            calls::server_stream(front, route, &metadata, request, serve).await.map(Response::new)
         }
     });
     too_large(grpc.server_streaming(call, request).await, limit)
@@ -137,7 +140,7 @@ where
 async fn both_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
     request: HttpRequest,
-    learner: bool,
+    route: Route,
     serve: F,
 ) -> HttpResponse
 where
@@ -151,22 +154,11 @@ where
         let (front, serve) = (front.clone(), serve.clone());
         async move {
             let (metadata, _, requests) = request.into_parts();
-            let call = front.enter(&metadata.into_headers(), learner)?;
-            Ok::<_, Status>(Response::new(serve(front, call, Box::pin(requests)).await?))
+            let metadata = metadata.into_headers();
+            calls::both_stream(front, route, &metadata, Box::pin(requests), serve).await.map(Response::new)
         }
     });
     grpc.streaming(call, request).await
-}
-
-/// Ends a call whose deadline passes.
-pub(super) async fn within<T>(
-    deadline: Option<Duration>,
-    answer: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    match deadline {
-        None => answer.await,
-        Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or(Err(DEADLINE)),
-    }
 }
 
 /// The deadline that `grpc-timeout` sets; a malformed one counts as none.

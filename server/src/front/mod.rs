@@ -2,6 +2,7 @@
 //! [`MemberHandle`]. Form, limits and texts are checked here; engines, log and store are not known here.
 
 mod auth;
+mod calls;
 mod check;
 mod cluster;
 mod codec;
@@ -10,6 +11,7 @@ mod door;
 mod downgrade;
 mod gateway;
 mod grpc;
+mod health;
 mod http;
 mod kv;
 mod lease;
@@ -27,6 +29,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::member::{Encoded, MemberHandle};
+use crate::metrics::Metrics;
 
 pub use serve::{Listener, Offer, serve};
 
@@ -45,6 +48,8 @@ pub struct Limits {
     pub election_timeout: Duration,
     /// Longest wait of a health check.
     pub request_timeout: Duration,
+    /// `--warning-unary-request-duration`: calls with one answer that take longer are worth a line.
+    pub warn_unary: Duration,
     /// Pings to an idle connection; `None` switches them off.
     pub keepalive_interval: Option<Duration>,
     /// How long an answer to a ping may take.
@@ -69,6 +74,7 @@ impl Default for Limits {
             watch_progress_interval: Duration::from_secs(600),
             election_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
+            warn_unary: Duration::from_millis(300),
             keepalive_interval: Some(Duration::from_secs(7200)),
             keepalive_timeout: Duration::from_secs(20),
             cors: vec!["*".into()],
@@ -85,20 +91,23 @@ impl Limits {
     }
 }
 
-/// Text of all metric families in Prometheus' exposition format 0.0.4.
-pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
-
 /// Everything that a request may need.
 pub struct Front {
     member: MemberHandle,
     limits: Limits,
-    metrics: MetricsText,
+    metrics: Arc<Metrics>,
 }
 
 impl Front {
-    /// A front over `member`; `metrics` is asked for its text at each scrape.
-    pub fn new(member: MemberHandle, limits: Limits, metrics: MetricsText) -> Arc<Self> {
+    /// A front over `member` that counts in `metrics`.
+    pub fn new(member: MemberHandle, limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Front { member, limits, metrics })
+    }
+
+    /// All metric families in Prometheus' text format, the gauges as of now.
+    fn metrics_text(&self) -> Vec<u8> {
+        self.member.refresh(&self.metrics);
+        self.metrics.render().unwrap_or_else(|error| format!("# {error}\n").into_bytes())
     }
 }
 

@@ -37,6 +37,19 @@ pub enum Offer {
     Metrics,
 }
 
+impl Offer {
+    /// What it serves, as etcd's log names it.
+    #[must_use]
+    pub fn traffic(self) -> &'static str {
+        match self {
+            Offer::Everything => "grpc+http",
+            Offer::Grpc => "grpc",
+            Offer::Http => "http",
+            Offer::Metrics => "metrics",
+        }
+    }
+}
+
 /// Serves `listener` until `stop` becomes true; then finishes the requests under way and returns.
 pub async fn serve(
     front: Arc<Front>,

@@ -1,7 +1,8 @@
 //! Calls by gRPC method, code and kind of stream.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
@@ -86,12 +87,11 @@ pub struct Grpc {
     received: IntCounterVec,
     sent: IntCounterVec,
     seconds: Option<HistogramVec>,
-    /// Handles by path; looking up label values for each call would hash them four times.
-    methods: RwLock<BTreeMap<String, Method>>,
+    /// Handles by path, only looked up; looking up label values for each call would hash them four times.
+    methods: RwLock<HashMap<String, Arc<Method>>>,
 }
 
-/// The handles of one method. Cloning is cheap; a caller that serves one method keeps its own.
-#[derive(Clone)]
+/// The handles of one method.
 pub struct Method {
     /// Calls begun.
     pub started: IntCounter,
@@ -158,7 +158,7 @@ impl Grpc {
                 &labels,
             )?,
             seconds: seconds.transpose()?,
-            methods: RwLock::new(BTreeMap::new()),
+            methods: RwLock::default(),
         };
         for (service, methods) in KNOWN {
             for method in *methods {
@@ -172,11 +172,11 @@ impl Grpc {
     ///
     /// Call it for methods that exist only: each path that it is given is kept for ever.
     #[must_use]
-    pub fn method(&self, path: &str) -> Method {
+    pub fn method(&self, path: &str) -> Arc<Method> {
         if let Some(method) = self.methods.read().get(path) {
             return method.clone();
         }
-        let made = self.make(path);
+        let made = Arc::new(self.make(path));
         self.methods.write().entry(path.to_owned()).or_insert(made).clone()
     }
 

@@ -16,11 +16,13 @@ use stanchion_replica::version::Version;
 use tokio::sync::oneshot;
 
 use super::fatal;
+use super::figures::ApplyFigures;
 use super::handle::Handle;
 use super::raft_loop::ToRaft;
 use super::shared::{Shared, View};
 use super::versions;
 use super::watch::WatchHub;
+use crate::metrics::Metrics;
 
 /// What the applier is told and asked.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(super) struct ApplierLoop {
     pub(super) watch: Arc<WatchHub>,
     pub(super) handle: Weak<Handle>,
     pub(super) clock: Instant,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) figures: ApplyFigures,
     /// What a new primary gives every lease on top: the election timeout.
     pub(super) extend_ms: u64,
     /// The term in which this member leads.
@@ -84,7 +88,11 @@ impl ApplierLoop {
             }
             ToApplier::Renew(id, reply) => {
                 let now_ms = self.now_ms();
-                let _ = reply.send(self.applier.lessor_mut().renew(now_ms, id));
+                let renewal = self.applier.lessor_mut().renew(now_ms, id);
+                if matches!(renewal, Ok(Renewal::Renewed { .. })) {
+                    self.metrics.debugging.leases_renewed.inc();
+                }
+                let _ = reply.send(renewal);
             }
             ToApplier::TimeToLive(id, keys, reply) => {
                 let _ = reply.send(self.time_to_live(id, keys));
@@ -97,7 +105,11 @@ impl ApplierLoop {
     }
 
     fn apply(&mut self, work: ApplyWork) {
-        let done = match self.applier.apply_work(self.now_ms(), work) {
+        let now_ms = self.now_ms();
+        self.figures.begin();
+        let figures = &mut self.figures;
+        let done = match self.applier.apply_work(now_ms, work, |entry, effect| figures.applied(entry, effect))
+        {
             Ok(done) => done,
             Err(error) => fatal("a committed entry cannot be applied", &error),
         };
@@ -116,17 +128,23 @@ impl ApplierLoop {
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);
         self.shared.applied.store(applied.index, Ordering::Relaxed);
         self.settle_primary();
+        let mut outcomes = Vec::with_capacity(done.effects.len());
         for effect in done.effects {
-            self.tell(effect);
+            self.announce(&effect);
+            outcomes.push((effect.id, effect.result));
         }
+        // Raft hears of membership changes before those who wait for them: their next one must not meet an open one.
         let _ = self.to_raft.send(ToRaft::Applied { work: done.work, changes: done.changes, opened_term });
+        self.shared.tell(outcomes);
     }
 
-    fn tell(&mut self, effect: Effect) {
-        if let Some((revision, events)) = effect.events {
-            self.watch.publish(revision, events);
+    /// Watchers hear of a revision before anybody can read it as applied.
+    fn announce(&mut self, effect: &Effect) {
+        if let Some((revision, events)) = &effect.events {
+            self.watch.publish(*revision, events.clone());
         }
         if effect.raise_no_space {
+            tracing::warn!("message exceeded backend quota; raising alarm");
             let alarm = pb::AlarmRequest {
                 action: pb::alarm_request::AlarmAction::Activate as i32,
                 member_id: self.shared.identity.member_id,
@@ -134,7 +152,6 @@ impl ApplierLoop {
             };
             self.propose(RequestKind::Alarm, &alarm.encode_to_vec());
         }
-        self.shared.tell(effect.id, effect.result);
     }
 
     /// A member counts time from the first applied entry of its own term until it no longer leads.
@@ -155,6 +172,7 @@ impl ApplierLoop {
         self.applier.lessor_mut().handle_tick(now_ms);
         while let Some(batch) = self.applier.lessor_mut().take_expired() {
             for id in batch {
+                self.metrics.debugging.leases_expired.inc();
                 self.propose(RequestKind::LeaseRevoke, &pb::LeaseRevokeRequest { id }.encode_to_vec());
             }
         }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use stanchion_mvcc::{CommitSchedule, Store};
+use stanchion_mvcc::{CommitSchedule, Committed, CompactionStep, Store};
 use stanchion_replica::Release;
 
 use super::log_writer::ToWriter;
 use super::{RuntimeConfig, fatal};
+use crate::metrics::Metrics;
 
 /// What the committer is told.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub(super) struct Committer {
     schedule: CommitSchedule,
     compaction_batch: usize,
     clock: Instant,
+    metrics: Arc<Metrics>,
+    /// The compaction that is under way: when it began, and the rows that were counted as removed.
+    compacting: Option<(Instant, u64)>,
 }
 
 impl Committer {
@@ -36,16 +40,20 @@ impl Committer {
         to_writer: Sender<ToWriter>,
         config: &RuntimeConfig,
         clock: Instant,
+        metrics: Arc<Metrics>,
     ) -> Committer {
         let schedule = CommitSchedule::new(config.commit_interval, config.commit_changes);
-        Committer { store, inbox, to_writer, schedule, compaction_batch: config.compaction_batch, clock }
+        let compaction_batch = config.compaction_batch;
+        Committer { store, inbox, to_writer, schedule, compaction_batch, clock, metrics, compacting: None }
     }
 
     pub(super) fn run(mut self) {
         loop {
             match self.inbox.recv_timeout(TURN) {
                 Ok(ToCommitter::Release(release)) => {
-                    self.check(self.store.commit().map(|_| ()));
+                    let began = Instant::now();
+                    let committed = self.store.commit();
+                    self.committed(began, committed);
                     let _ = self.to_writer.send(ToWriter::Release(release));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -55,17 +63,50 @@ impl Committer {
                     return;
                 }
             }
+            let began = Instant::now();
             let committed = self.schedule.step(&self.store, self.clock.elapsed());
-            self.check(committed.map(|_| ()));
+            self.committed(began, committed);
             if self.store.is_compacting() {
-                self.check(self.store.compaction_step(self.compaction_batch).map(|_| ()));
+                self.compact();
             }
         }
     }
 
-    fn check(&self, result: stanchion_mvcc::Result<()>) {
-        if let Err(error) = result {
-            fatal("the database cannot be written", &error);
+    fn committed(&self, began: Instant, result: stanchion_mvcc::Result<Option<Committed>>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(_)) => self.metrics.backend.commit_duration.observe(began.elapsed().as_secs_f64()),
+            Err(error) => fatal("the database cannot be written", &error),
         }
     }
+
+    fn compact(&mut self) {
+        let began = Instant::now();
+        let step = match self.store.compaction_step(self.compaction_batch) {
+            Ok(step) => step,
+            Err(error) => fatal("the database cannot be written", &error),
+        };
+        let families = &self.metrics.debugging;
+        let (CompactionStep::Working(progress) | CompactionStep::Finished(progress)) = step else { return };
+        families.compaction_pause.observe(millis(began.elapsed()));
+        let (since, counted) = self.compacting.unwrap_or((began, 0));
+        families.compaction_keys.inc_by(progress.rows_removed.saturating_sub(counted));
+        self.compacting = Some((since, progress.rows_removed));
+        if matches!(step, CompactionStep::Finished(_)) {
+            self.compacting = None;
+            families.compaction_duration.observe(millis(since.elapsed()));
+            let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            families.compaction_last.set(unix.as_secs().cast_signed());
+            tracing::info!(
+                compact_revision = progress.revision,
+                took = ?since.elapsed(),
+                rows_removed = progress.rows_removed,
+                "finished scheduled compaction"
+            );
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,13 +12,15 @@ use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::{RequestKind, wrap};
 use stanchion_lease::{RenewError, Renewal};
 use stanchion_mvcc::{KeyRange, Store, schema};
-use stanchion_raft::{ConfChange, ConfChangeType, Role};
+use stanchion_raft::Role;
 use stanchion_replica::apply::{Reply, range_options, read_txn};
-use stanchion_replica::membership::{Change, ChangeContext, Member as Peer, RequestIds, added_member_id};
+use stanchion_replica::membership::RequestIds;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::applier::ToApplier;
+use super::figures::RequestFigures;
+use super::proposer::Proposer;
 use super::raft_loop::ToRaft;
 use super::shared::Shared;
 use super::watch::WatchHub;
@@ -27,6 +29,7 @@ use crate::config::ETCD_VERSION;
 use crate::member::{
     Answer, Caller, Encoded, Image, Member, RaftStatus, Space, Standing, Versions, WatchStream,
 };
+use crate::metrics::Metrics;
 use crate::refusal::{self, Refusal};
 
 /// Entries that may be committed and not applied before requests are refused.
@@ -38,32 +41,21 @@ const WAITING_MAX: usize = 100_000;
 pub(super) struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Arc<Store>,
-    watch: Arc<WatchHub>,
-    pub(super) to_raft: Sender<ToRaft>,
+    pub(super) watch: Arc<WatchHub>,
+    pub(super) proposer: Proposer,
     to_applier: Sender<ToApplier>,
     ids: Mutex<RequestIds>,
     request_timeout: Duration,
     max_request_bytes: usize,
     pub(super) quota_bytes: Option<u64>,
-    max_learners: usize,
+    pub(super) strict_reconfig_check: bool,
+    pub(super) figures: Arc<RequestFigures>,
     pub(super) hold_cluster_version: bool,
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").field("identity", &self.shared.identity).finish_non_exhaustive()
-    }
-}
-
-/// Takes a waiter off the list when its caller goes away.
-struct Waiting {
-    shared: Arc<Shared>,
-    id: u64,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.shared.forget(self.id);
     }
 }
 
@@ -79,32 +71,29 @@ impl Handle {
         shared: Arc<Shared>,
         store: Arc<Store>,
         watch: Arc<WatchHub>,
-        to_raft: Sender<ToRaft>,
+        proposer: Proposer,
         to_applier: Sender<ToApplier>,
         ids: RequestIds,
+        metrics: Arc<Metrics>,
     ) -> Handle {
         Handle {
             shared,
             store,
             watch,
-            to_raft,
+            proposer,
             to_applier,
             ids: Mutex::new(ids),
             request_timeout: config.request_timeout,
             max_request_bytes: config.max_request_bytes,
             quota_bytes: config.quota_bytes,
-            max_learners: config.max_learners,
+            strict_reconfig_check: config.strict_reconfig_check,
+            figures: Arc::new(RequestFigures::new(metrics, config.warning_apply_duration)),
             hold_cluster_version: config.hold_cluster_version,
         }
     }
 
     pub(super) fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    pub(super) fn send_to_raft(&self, input: ToRaft) {
-        // A thread that is gone means that the member stops: waiters run into their timeout.
-        let _ = self.to_raft.send(input);
     }
 
     /// Ends the applier; the others end with the raft thread.
@@ -115,37 +104,7 @@ impl Handle {
     /// Proposes without anybody waiting.
     pub(super) fn propose_unwaited(&self, kind: RequestKind, request: &[u8]) {
         let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };
-        self.send_to_raft(ToRaft::Propose(wrap(&header, kind, request)));
-    }
-
-    fn barrier(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        let (sender, receiver) = oneshot::channel();
-        self.send_to_raft(ToRaft::Read(sender));
-        let wait = self.request_timeout;
-        async move {
-            match timeout(wait, receiver).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(refusal::STOPPED),
-                Err(_) => Err(refusal::TIMEOUT),
-            }
-        }
-    }
-
-    /// Sends a proposal and waits for its outcome.
-    fn submit(&self, id: u64, input: ToRaft) -> impl Future<Output = Result<Reply, Refusal>> + Send + use<> {
-        let outcome = self.shared.wait_for(id);
-        let waiting = Waiting { shared: self.shared.clone(), id };
-        self.send_to_raft(input);
-        let (wait, shared) = (self.request_timeout, self.shared.clone());
-        async move {
-            let _waiting = waiting;
-            match timeout(wait, outcome).await {
-                Ok(Ok(outcome)) => outcome.map_err(answers::refused),
-                Ok(Err(_)) => Err(refusal::STOPPED),
-                Err(_) if shared.leadership.read().leader == 0 => Err(refusal::DEADLINE),
-                Err(_) => Err(refusal::TIMEOUT),
-            }
-        }
+        self.proposer.send(ToRaft::Propose(wrap(&header, kind, request)));
     }
 
     fn standing_of(shared: &Shared, store: &Store) -> Standing {
@@ -160,36 +119,6 @@ impl Handle {
             leader: leadership.leader,
             is_learner: view.cluster.member(member_id).is_some_and(|member| member.is_learner),
         }
-    }
-
-    fn listed(shared: &Shared) -> Vec<pb::Member> {
-        shared.view.read().cluster.members().map(answers::member).collect()
-    }
-
-    /// Checks a change against the members as they are now, proposes it, and lists the members afterwards.
-    fn change(
-        &self,
-        kind: ConfChangeType,
-        node_id: u64,
-        context: Option<ChangeContext>,
-    ) -> Answer<Vec<pb::Member>> {
-        let meant = match &context {
-            None => Change::Remove(node_id),
-            Some(context) => Change::from_context(context.clone(), kind == ConfChangeType::UpdateNode),
-        };
-        let checked = self.shared.view.read().cluster.check(&meant, self.max_learners);
-        if let Err(error) = checked {
-            return answer(async move { Err(answers::refused(error.into())) });
-        }
-        let id = self.next_id();
-        let context = context.map(|context| context.to_json().into()).unwrap_or_default();
-        let change = ConfChange { id, context, ..ConfChange::new(kind, node_id) };
-        let submitted = self.submit(id, ToRaft::ProposeChange(change));
-        let shared = self.shared.clone();
-        answer(async move {
-            submitted.await?;
-            Ok(Handle::listed(&shared))
-        })
     }
 }
 
@@ -215,6 +144,10 @@ impl Member for Handle {
 
     fn space(&self) -> Space {
         Space { allocated: self.store.size(), quota: self.quota_bytes }
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        self.set_gauges(metrics);
     }
 
     fn alarms(&self) -> Vec<pb::AlarmMember> {
@@ -255,10 +188,13 @@ impl Member for Handle {
         }
         let physical = kind == RequestKind::Compaction
             && pb::CompactionRequest::decode(request).is_ok_and(|r| r.physical);
-        let submitted = self.submit(id, ToRaft::Propose(data));
+        let submitted = self.proposer.submit(id, ToRaft::Propose(data));
         let (shared, store) = (self.shared.clone(), self.store.clone());
+        let (figures, began) = (self.figures.clone(), Instant::now());
         answer(async move {
-            let reply = submitted.await?;
+            let reply = submitted.await;
+            figures.proposed(kind, began, reply.is_ok());
+            let reply = reply?;
             while physical && store.is_compacting() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -267,21 +203,24 @@ impl Member for Handle {
     }
 
     fn read_barrier(&self) -> Answer<()> {
-        answer(self.barrier())
+        answer(self.proposer.barrier())
     }
 
     fn range(&self, _caller: Caller, request: pb::RangeRequest) -> Answer<Encoded<pb::RangeResponse>> {
-        let barrier = (!request.serializable).then(|| self.barrier());
-        let (shared, store) = (self.shared.clone(), self.store.clone());
+        let barrier = (!request.serializable).then(|| self.proposer.barrier());
+        let (shared, store, figures) = (self.shared.clone(), self.store.clone(), self.figures.clone());
         answer(async move {
             if let Some(barrier) = barrier {
                 barrier.await?;
             }
+            let began = Instant::now();
             let options = range_options(&request).map_err(answers::refused)?;
             let image = store.read();
             let result = image
                 .range(KeyRange::from_request(&request.key, &request.range_end), &options)
-                .map_err(|error| answers::read_failed(error.into()))?;
+                .map_err(|error| answers::read_failed(error.into()));
+            figures.range(&request, began, result.as_ref().map(|result| result.rows.len()).ok());
+            let result = result?;
             let standing = Handle::standing_of(&shared, &store);
             Ok(answers::range(&result, &standing, image.revision()))
         })
@@ -292,13 +231,16 @@ impl Member for Handle {
         let waits =
             |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestRange(r)) if !r.serializable);
         let linearizable = request.success.iter().chain(&request.failure).any(waits);
-        let barrier = linearizable.then(|| self.barrier());
-        let (shared, store) = (self.shared.clone(), self.store.clone());
+        let barrier = linearizable.then(|| self.proposer.barrier());
+        let (shared, store, figures) = (self.shared.clone(), self.store.clone(), self.figures.clone());
         answer(async move {
             if let Some(barrier) = barrier {
                 barrier.await?;
             }
-            let response = read_txn(&mut store.read(), &request).map_err(answers::read_failed)?;
+            let began = Instant::now();
+            let response = read_txn(&mut store.read(), &request).map_err(answers::read_failed);
+            figures.read_txn(&request, began, response.is_ok());
+            let response = response?;
             let standing = Handle::standing_of(&shared, &store);
             Ok(Encoded::from_bytes(answers::encode(Reply::Txn(response), &standing)))
         })
@@ -309,7 +251,7 @@ impl Member for Handle {
     }
 
     fn lease_renew(&self, _caller: Caller, id: i64) -> Answer<i64> {
-        let (to_applier, to_raft) = (self.to_applier.clone(), self.to_raft.clone());
+        let (to_applier, proposer) = (self.to_applier.clone(), self.proposer.clone());
         let (shared, wait) = (self.shared.clone(), self.request_timeout);
         if !shared.is_leader() {
             return answer(async { Err(refusal::NO_LEADER) });
@@ -329,7 +271,7 @@ impl Member for Handle {
                     Err(RenewError::NotPrimary) => return Err(refusal::NOT_PRIMARY_LESSOR),
                     Ok(Renewal::ClearCheckpoint) => {
                         if let Some(clear) = clear.take() {
-                            let _ = to_raft.send(ToRaft::Propose(clear));
+                            proposer.send(ToRaft::Propose(clear));
                         }
                     }
                     // It is being revoked: its end is what the caller is told.
@@ -365,7 +307,7 @@ impl Member for Handle {
     }
 
     fn members(&self, linearizable: bool) -> Answer<Vec<pb::Member>> {
-        let barrier = linearizable.then(|| self.barrier());
+        let barrier = linearizable.then(|| self.proposer.barrier());
         let shared = self.shared.clone();
         answer(async move {
             if let Some(barrier) = barrier {
@@ -376,27 +318,19 @@ impl Member for Handle {
     }
 
     fn member_add(&self, peer_urls: Vec<String>, learner: bool) -> Answer<(pb::Member, Vec<pb::Member>)> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let id = added_member_id(&peer_urls, now.as_secs());
-        let member = Peer { id, peer_urls, is_learner: learner, ..Peer::default() };
-        let kind = if learner { ConfChangeType::AddLearnerNode } else { ConfChangeType::AddNode };
-        let added = answers::member(&member);
-        let changed = self.change(kind, id, Some(ChangeContext { member, is_promote: false }));
-        answer(async move { Ok((added, changed.await?)) })
+        self.add_member(peer_urls, learner)
     }
 
     fn member_remove(&self, id: u64) -> Answer<Vec<pb::Member>> {
-        self.change(ConfChangeType::RemoveNode, id, None)
+        self.remove_member(id)
     }
 
     fn member_update(&self, id: u64, peer_urls: Vec<String>) -> Answer<Vec<pb::Member>> {
-        let member = Peer { id, peer_urls, ..Peer::default() };
-        self.change(ConfChangeType::UpdateNode, id, Some(ChangeContext { member, is_promote: false }))
+        self.update_member(id, peer_urls)
     }
 
     fn member_promote(&self, id: u64) -> Answer<Vec<pb::Member>> {
-        let member = Peer { id, ..Peer::default() };
-        self.change(ConfChangeType::AddNode, id, Some(ChangeContext { member, is_promote: true }))
+        self.promote_member(id)
     }
 
     fn status(&self) -> Answer<pb::StatusResponse> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use stanchion_disk::Disk;
 use stanchion_replica::Release;
@@ -11,6 +12,7 @@ use stanchion_wal::{EntryRef, HardState, SnapshotMark, Wal};
 
 use super::fatal;
 use super::raft_loop::ToRaft;
+use crate::metrics::Metrics;
 
 /// What the log writer is told.
 #[derive(Debug)]
@@ -31,7 +33,11 @@ pub(super) struct LogWriter {
     pub(super) keep: usize,
     pub(super) inbox: Receiver<ToWriter>,
     pub(super) to_raft: Sender<ToRaft>,
+    pub(super) metrics: Arc<Metrics>,
 }
+
+/// A sync that takes longer is worth a line.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
 
 impl LogWriter {
     pub(super) fn run(mut self) {
@@ -51,6 +57,8 @@ impl LogWriter {
 
     /// Returns whether to go on.
     fn write(&mut self, gathered: Vec<ToWriter>) -> stanchion_wal::Result<bool> {
+        let began = Instant::now();
+        let (segment, offset) = self.wal.tail();
         let mut durable = Vec::new();
         let mut releases = Vec::new();
         let mut go_on = true;
@@ -66,8 +74,16 @@ impl LogWriter {
                 ToWriter::Stop => go_on = false,
             }
         }
+        if !durable.is_empty() {
+            self.metrics.wal.write_duration.observe(began.elapsed().as_secs_f64());
+        }
         if self.wal.needs_sync() && durable.iter().any(AppendWork::is_awaited) {
-            self.wal.sync()?;
+            self.sync()?;
+        }
+        if let (same, end) = self.wal.tail()
+            && same == segment
+        {
+            self.metrics.wal.write_bytes.add(end.saturating_sub(offset).cast_signed());
         }
         if !durable.is_empty() {
             let _ = self.to_raft.send(ToRaft::Appended(durable));
@@ -77,6 +93,17 @@ impl LogWriter {
             self.release(release)?;
         }
         Ok(go_on)
+    }
+
+    fn sync(&mut self) -> stanchion_wal::Result<()> {
+        let began = Instant::now();
+        self.wal.sync()?;
+        let took = began.elapsed();
+        self.metrics.wal.fsync_duration.observe(took.as_secs_f64());
+        if took > SLOW_SYNC {
+            tracing::warn!(?took, expected_duration = ?SLOW_SYNC, "slow fdatasync");
+        }
+        Ok(())
     }
 
     fn append(&mut self, work: &AppendWork) -> stanchion_wal::Result<()> {

@@ -57,16 +57,18 @@ impl Handle {
 
     /// Over the file as it is with everything that is applied.
     pub(super) fn hash_file(&self) -> Answer<u32> {
-        let store = self.store.clone();
+        let (store, metrics) = (self.store.clone(), self.proposer.metrics.clone());
         answer(on_disk(move || {
+            let _timer = metrics.mvcc.hash_duration.start_timer();
             store.commit().map_err(Refusal::unknown)?;
             store.read().hash_file().map_err(Refusal::unknown)
         }))
     }
 
     pub(super) fn hash_history(&self, revision: i64) -> Answer<pb::HashKvResponse> {
-        let store = self.store.clone();
+        let (store, metrics) = (self.store.clone(), self.proposer.metrics.clone());
         answer(on_disk(move || {
+            let _timer = metrics.mvcc.hash_rev_duration.start_timer();
             let hash = store.hash_kv(revision).map_err(|error| answers::read_failed(error.into()))?;
             Ok(pb::HashKvResponse {
                 header: None,
@@ -81,12 +83,16 @@ impl Handle {
     pub(super) fn open_image(&self) -> Answer<Image> {
         let store = self.store.clone();
         let version = self.versions().storage.unwrap_or_default();
+        let metrics = self.proposer.metrics.clone();
         answer(async move {
             let image = on_disk(move || pending_included(&store)).await?;
             let size = image.file_size();
             let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
             // It ends when the image is through or nobody reads any more.
-            drop(tokio::task::spawn_blocking(move || send_image(&image, sender)));
+            drop(tokio::task::spawn_blocking(move || {
+                let _timer = metrics.backend.snapshot_duration.start_timer();
+                send_image(&image, sender);
+            }));
             Ok(Image { size, version, pieces })
         })
     }
@@ -96,7 +102,7 @@ impl Handle {
         let standing = self.standing();
         let votes = self.shared.view.read().cluster.member(target).is_some_and(|member| !member.is_learner);
         let mut changes = self.shared.leader_changes.subscribe();
-        let to_raft = self.to_raft.clone();
+        let proposer = self.proposer.clone();
         answer(async move {
             match () {
                 () if standing.leader != standing.member_id => return Err(refusal::NOT_LEADER),
@@ -104,7 +110,7 @@ impl Handle {
                 () if target == standing.member_id => return Ok(()),
                 () => {}
             }
-            let _ = to_raft.send(ToRaft::TransferLeader(target));
+            proposer.send(ToRaft::TransferLeader(target));
             let led = changes.wait_for(|leadership| leadership.leader == target).await;
             led.map(|_| ()).map_err(|_| refusal::STOPPED)
         })

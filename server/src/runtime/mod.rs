@@ -14,10 +14,14 @@
 mod answers;
 mod applier;
 mod committer;
+mod figures;
+mod gauges;
 mod handle;
 mod log_writer;
 mod maintenance;
+mod proposer;
 mod raft_loop;
+mod reconfiguration;
 mod shared;
 mod versions;
 mod watch;
@@ -39,6 +43,7 @@ use stanchion_replica::version::Version;
 
 use crate::config::ETCD_VERSION;
 use crate::member::MemberHandle;
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use handle::Handle;
 use raft_loop::ToRaft;
@@ -81,6 +86,10 @@ pub struct RuntimeConfig {
     pub lease_checkpoint_interval: Option<Duration>,
     /// Commit the database without syncing it.
     pub unsafe_no_fsync: bool,
+    /// Refuse changes of membership that would cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// Requests slower than this are counted and logged.
+    pub warning_apply_duration: Duration,
     /// Keep the cluster and storage version that was found.
     pub hold_cluster_version: bool,
     /// The time of this start in milliseconds since 1970; makes ids differ from those of earlier starts.
@@ -124,7 +133,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: RuntimeConfig) -> Result<Runtime, StartError> {
+    pub fn start(config: RuntimeConfig, metrics: &Arc<Metrics>) -> Result<Runtime, StartError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -176,9 +185,15 @@ impl Runtime {
             shared.clone(),
             booted.applier.store().clone(),
             watch.clone(),
-            to_raft.clone(),
+            proposer::Proposer {
+                shared: shared.clone(),
+                to_raft: to_raft.clone(),
+                request_timeout: config.request_timeout,
+                metrics: metrics.clone(),
+            },
             to_applier.clone(),
             ids,
+            metrics.clone(),
         ));
         let raft = raft_loop::RaftLoop::new(
             consensus,
@@ -188,6 +203,7 @@ impl Runtime {
             to_committer,
             shared.clone(),
             config.tick,
+            metrics.clone(),
         );
         let writer = log_writer::LogWriter {
             wal: booted.wal,
@@ -196,6 +212,7 @@ impl Runtime {
             keep: config.max_wals,
             inbox: writer_inbox,
             to_raft: to_raft.clone(),
+            metrics: metrics.clone(),
         };
         let applier = applier::ApplierLoop {
             applier: booted.applier,
@@ -205,12 +222,20 @@ impl Runtime {
             watch: watch.clone(),
             handle: Arc::downgrade(&handle),
             clock,
+            metrics: metrics.clone(),
+            figures: figures::ApplyFigures::new(metrics.clone(), config.warning_apply_duration),
             extend_ms: election_ms,
             leads: None,
             opened_term: 0,
         };
-        let committer =
-            committer::Committer::new(handle.store().clone(), committer_inbox, to_writer, &config, clock);
+        let committer = committer::Committer::new(
+            handle.store().clone(),
+            committer_inbox,
+            to_writer,
+            &config,
+            clock,
+            metrics.clone(),
+        );
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
         let others = vec![
@@ -242,7 +267,7 @@ impl Runtime {
     /// Stops the threads: what is acknowledged is on disk already, and the database is committed once more, so that
     /// the next start has less to replay.
     pub fn stop(mut self) {
-        self.handle.send_to_raft(ToRaft::Stop);
+        self.handle.proposer.send(ToRaft::Stop);
         if let Some(raft) = self.raft.take()
             && raft.join().is_err()
         {

@@ -18,6 +18,7 @@ use super::committer::ToCommitter;
 use super::fatal;
 use super::log_writer::ToWriter;
 use super::shared::Shared;
+use crate::metrics::Metrics;
 use crate::refusal::{self, Refusal};
 
 /// What the raft thread is told.
@@ -29,6 +30,8 @@ pub(super) enum ToRaft {
     ProposeChange(ConfChange),
     /// Hand leadership to this member.
     TransferLeader(u64),
+    /// How far another member's log is known to go, and this one's.
+    Matched(u64, oneshot::Sender<Option<(u64, u64)>>),
     /// A linearizable read waits.
     Read(oneshot::Sender<Result<(), Refusal>>),
     /// Work is durable.
@@ -61,6 +64,11 @@ pub(super) struct RaftLoop {
     /// Confirmed reads by the index that must be applied.
     granted: BTreeMap<u64, Vec<oneshot::Sender<Result<(), Refusal>>>>,
     applied: u64,
+    metrics: Arc<Metrics>,
+    /// The leader that was last counted.
+    counted_leader: u64,
+    /// Late reads that are counted.
+    counted_late: u64,
 }
 
 impl RaftLoop {
@@ -72,6 +80,7 @@ impl RaftLoop {
         to_committer: Sender<ToCommitter>,
         shared: Arc<Shared>,
         tick: Duration,
+        metrics: Arc<Metrics>,
     ) -> RaftLoop {
         let applied = shared.applied.load(Ordering::Relaxed);
         RaftLoop {
@@ -88,6 +97,9 @@ impl RaftLoop {
             reads: BTreeMap::new(),
             granted: BTreeMap::new(),
             applied,
+            metrics,
+            counted_leader: 0,
+            counted_late: 0,
         }
     }
 
@@ -124,6 +136,12 @@ impl RaftLoop {
         let now = Instant::now();
         if now >= self.next_tick {
             self.consensus.handle_tick()?;
+            let late = self.consensus.late_reads();
+            if late > self.counted_late {
+                self.metrics.server.slow_read_indexes.inc_by(late - self.counted_late);
+                self.counted_late = late;
+                tracing::warn!("waiting for ReadIndex response took too long, retrying");
+            }
             self.next_tick = (self.next_tick + self.tick).max(now + self.tick / 2);
         }
         Ok(())
@@ -134,6 +152,11 @@ impl RaftLoop {
             ToRaft::Propose(request) => self.proposals.push(request),
             ToRaft::ProposeChange(change) => self.changes.push(change),
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
+            ToRaft::Matched(member_id, reply) => {
+                let matched = self.consensus.matched(member_id);
+                let own = self.consensus.matched(self.shared.identity.member_id).unwrap_or_default();
+                let _ = reply.send(matched.map(|matched| (matched, own)));
+            }
             ToRaft::Read(waiter) => self.reads.entry(self.consensus.want_read()).or_default().push(waiter),
             ToRaft::Appended(works) => {
                 for work in works {
@@ -180,6 +203,7 @@ impl RaftLoop {
         let outputs = self.consensus.take_outputs()?;
         self.shared.committed.store(self.consensus.committed(), Ordering::Relaxed);
         if let Some(leadership) = outputs.leadership {
+            self.notice_leader(leadership.leader);
             self.shared.set_leadership(leadership);
             self.send_to_applier(ToApplier::Leadership(leadership));
         }
@@ -197,6 +221,7 @@ impl RaftLoop {
             self.granted.entry(granted.index).or_default().extend(waiters);
         }
         for round in outputs.aborted {
+            self.metrics.server.read_indexes_failed.inc();
             for waiter in self.reads.remove(&round).unwrap_or_default() {
                 let _ = waiter.send(Err(refusal::LEADER_CHANGED));
             }
@@ -206,6 +231,13 @@ impl RaftLoop {
         }
         self.answer_reads();
         Ok(())
+    }
+
+    fn notice_leader(&mut self, leader: u64) {
+        if leader != 0 && leader != self.counted_leader {
+            self.counted_leader = leader;
+            self.metrics.server.leader_changes_seen.inc();
+        }
     }
 
     fn send_to_applier(&self, input: ToApplier) {

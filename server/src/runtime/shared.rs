@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use stanchion_api::etcdserverpb as pb;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     waiters: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
     /// The releases that other members run, as far as they have said.
     pub(super) member_versions: Mutex<BTreeMap<u64, Version>>,
+    /// Members that the peer layer is connected to, and since when.
+    pub(super) connected_since: Mutex<BTreeMap<u64, Instant>>,
     /// Told at every change of leadership.
     pub(super) leader_changes: tokio::sync::watch::Sender<Leadership>,
 }
@@ -69,6 +72,7 @@ impl Shared {
             view: RwLock::new(View::of(applier)),
             waiters: Mutex::default(),
             member_versions: Mutex::default(),
+            connected_since: Mutex::default(),
             leader_changes: tokio::sync::watch::Sender::new(Leadership::default()),
         }
     }
@@ -88,11 +92,24 @@ impl Shared {
         self.waiters.lock().len()
     }
 
-    pub(super) fn tell(&self, id: u64, outcome: Outcome) {
-        if let Some(waiter) = self.waiters.lock().remove(&id) {
-            // Who has gone needs no answer.
-            let _ = waiter.send(outcome);
+    /// Tells those who wait for these requests, under one lock.
+    pub(super) fn tell(&self, outcomes: Vec<(u64, Outcome)>) {
+        let mut waiters = self.waiters.lock();
+        for (id, outcome) in outcomes {
+            if let Some(waiter) = waiters.remove(&id) {
+                // Who has gone needs no answer.
+                let _ = waiter.send(outcome);
+            }
         }
+    }
+
+    /// How many voters, this member included, have been connected for that long.
+    pub(super) fn steady_voters(&self, long: Duration) -> usize {
+        let connected = self.connected_since.lock();
+        let steady = |id: u64| {
+            id == self.identity.member_id || connected.get(&id).is_some_and(|since| since.elapsed() >= long)
+        };
+        self.view.read().cluster.voters().filter(|voter| steady(voter.id)).count()
     }
 
     pub(super) fn set_leadership(&self, leadership: Leadership) {

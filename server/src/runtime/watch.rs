@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use stanchion_mvcc::Store;
 use stanchion_replica::history::History;
 use stanchion_watch::{
-    CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId,
+    Counts, CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -47,6 +47,10 @@ impl WatchHub {
 
     pub(super) fn publish(&self, revision: i64, events: Arc<[Event]>) {
         self.with(|hub| hub.publish(revision, events));
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.state.lock().hub.counts()
     }
 
     pub(super) fn stop(&self) {

@@ -1,3 +1,4 @@
 //! The server from outside.
 
 mod front;
+mod system;

@@ -10,6 +10,7 @@ use stanchion_api::etcdserverpb as pb;
 use stanchion_api::mvccpb::{Event, KeyValue, event::EventType};
 use stanchion_api::raft_request::RequestKind;
 use stanchion_server::member::*;
+use stanchion_server::metrics::Metrics;
 use stanchion_server::refusal::{LEASE_NOT_FOUND, Refusal};
 use tokio::sync::mpsc;
 
@@ -195,6 +196,7 @@ impl Member for Fake {
     fn space(&self) -> Space {
         self.0.lock().unwrap().space.unwrap_or(Space { allocated: 0, quota: None })
     }
+    fn refresh(&self, _: &Metrics) {}
     fn alarms(&self) -> Vec<pb::AlarmMember> {
         vec![]
     }

@@ -13,6 +13,7 @@ use stanchion_api::raft_request::RequestKind;
 use stanchion_api::{v3electionpb as el, v3lockpb as lk};
 use stanchion_server::front::{Front, Limits, Listener, Offer, serve};
 use stanchion_server::member::Space;
+use stanchion_server::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,7 +29,7 @@ struct Running {
 
 async fn start() -> Running {
     let fake = Fake::new();
-    let front = Front::new(Arc::new(fake.clone()), Limits::default(), Arc::new(|| "up 1\n".into()));
+    let front = Front::new(Arc::new(fake.clone()), Limits::default(), Arc::new(Metrics::new(false).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -240,7 +241,8 @@ async fn the_plain_endpoints_answer() {
     assert_eq!(server.http("GET", "/version", "").await, (200, version.into()));
     assert_eq!(server.http("GET", "/health", "").await, (200, r#"{"health":"true","reason":""}"#.into()));
     assert_eq!(server.http("GET", "/readyz", "").await, (200, "ok\n".into()));
-    assert_eq!(server.http("GET", "/metrics", "").await, (200, "up 1\n".into()));
+    let (status, metrics) = server.http("GET", "/metrics", "").await;
+    assert!(status == 200 && metrics.contains("\netcd_server_health_success 1\n"), "{metrics}");
     assert_eq!(server.http("PUT", "/version", "").await, (405, "Method Not Allowed\n".into()));
     assert_eq!(server.http("GET", "/nope", "").await, (404, "404 page not found\n".into()));
     server.fake.0.lock().unwrap().standing.leader = 0;

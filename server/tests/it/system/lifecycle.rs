@@ -1,0 +1,98 @@
+//! Start, signals, exit codes, the service manager, and what a refused start says.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::Signal;
+
+use super::process::{Server, command};
+
+#[test]
+fn a_signal_ends_it_in_order_and_shows_in_the_exit_status() {
+    for (signal, name) in [(Signal::TERM, "terminated"), (Signal::INT, "interrupt")] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path(), &[]);
+        assert_eq!(server.get("/health").0, 200);
+        let (status, lines) = server.stop(signal);
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        let line = lines.iter().find(|line| line.contains("received signal; shutting down"));
+        assert!(line.is_some_and(|line| line.contains(name)), "{lines:?}");
+        // What it leaves behind starts again.
+        assert_eq!(Server::start(dir.path(), &[]).get("/readyz").0, 200);
+    }
+}
+
+#[test]
+fn sigusr1_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    rustix::process::kill_process(server.pid(), Signal::USR1).unwrap();
+    assert_eq!(server.get("/health").0, 200);
+}
+
+#[test]
+fn the_service_manager_hears_when_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut command = command(dir.path(), &[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let _server = Server::try_start(command).unwrap();
+    let mut text = [0; 16];
+    let len = manager.recv(&mut text).unwrap();
+    assert_eq!(&text[..len], b"READY=1");
+}
+
+/// Starts a member that must not serve.
+fn refused(dir: &std::path::Path, flags: &[&str]) -> (Option<i32>, String) {
+    let Err(refused) = Server::try_start(command(dir, flags)) else { panic!("it serves with {flags:?}") };
+    (refused.status.code(), refused.output)
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("--listen-client-urls=http://{}", taken.local_addr().unwrap());
+    let (code, output) = refused(dir.path(), &[&url]);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("cannot listen on http://127.0.0.1:"), "{output}");
+    assert!(output.contains("choose another port"), "{output}");
+    assert!(!dir.path().join("data").exists(), "nothing is touched before the ports are bound");
+}
+
+#[test]
+fn a_directory_in_use_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Server::start(dir.path(), &[]);
+    let (code, output) = refused(dir.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("locked"), "{output}");
+    assert!(output.contains("another process uses this data directory"), "{output}");
+}
+
+#[test]
+fn a_directory_without_permission_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root may do everything but what the file system itself forbids.
+        let (code, output) = refused(dir.path(), &["--data-dir=/proc/stanchion"]);
+        assert_eq!(code, Some(1));
+        assert!(output.contains("/proc/stanchion"), "{output}");
+        return;
+    }
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let (code, output) = refused(dir.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("belongs to another user"), "{output}");
+}
+
+#[test]
+fn flags_are_refused_with_etcds_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(refused(dir.path(), &["--no-such-flag"]).0, Some(2));
+    assert_eq!(refused(dir.path(), &["--election-timeout=1"]).0, Some(1));
+}

@@ -1,0 +1,6 @@
+//! The real binary: how it starts and ends, and what it shows of itself.
+
+mod lifecycle;
+mod metrics;
+mod process;
+mod versions;
