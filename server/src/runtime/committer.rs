@@ -74,8 +74,7 @@ impl Committer {
 
     fn committed(&self, began: Instant, result: stanchion_mvcc::Result<Option<Committed>>) {
         match result {
-            Ok(None) => {}
-            Ok(Some(_)) => self.metrics.backend.commit_duration.observe(began.elapsed().as_secs_f64()),
+            Ok(committed) => count(&self.metrics, began, committed),
             Err(error) => fatal("the database cannot be written", &error),
         }
     }
@@ -104,6 +103,19 @@ impl Committer {
                 "finished scheduled compaction"
             );
         }
+    }
+}
+
+/// Commits out of turn, for those who need everything that is applied in the file.
+pub(super) fn commit_now(store: &Store, metrics: &Metrics) -> stanchion_mvcc::Result<()> {
+    let began = Instant::now();
+    count(metrics, began, store.commit()?);
+    Ok(())
+}
+
+fn count(metrics: &Metrics, began: Instant, committed: Option<Committed>) {
+    if committed.is_some() {
+        metrics.backend.commit_duration.observe(began.elapsed().as_secs_f64());
     }
 }
 

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use stanchion_api::etcdserverpb as pb;
-use stanchion_mvcc::{ReadTxn, Store};
+use stanchion_mvcc::ReadTxn;
 use tokio::sync::mpsc;
 
 use super::answers;
+use super::committer::commit_now;
 use super::handle::{Handle, answer};
 use super::raft_loop::ToRaft;
 use crate::member::{Answer, Image, Member as _};
@@ -60,7 +61,7 @@ impl Handle {
         let (store, metrics) = (self.store.clone(), self.proposer.metrics.clone());
         answer(on_disk(move || {
             let _timer = metrics.mvcc.hash_duration.start_timer();
-            store.commit().map_err(Refusal::unknown)?;
+            commit_now(&store, &metrics).map_err(Refusal::unknown)?;
             store.read().hash_file().map_err(Refusal::unknown)
         }))
     }
@@ -85,7 +86,12 @@ impl Handle {
         let version = self.versions().storage.unwrap_or_default();
         let metrics = self.proposer.metrics.clone();
         answer(async move {
-            let image = on_disk(move || pending_included(&store)).await?;
+            let counting = metrics.clone();
+            let image = on_disk(move || {
+                commit_now(&store, &counting).map_err(Refusal::unknown)?;
+                Ok(store.read())
+            });
+            let image = image.await?;
             let size = image.file_size();
             let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
             // It ends when the image is through or nobody reads any more.
@@ -115,12 +121,6 @@ impl Handle {
             led.map(|_| ()).map_err(|_| refusal::STOPPED)
         })
     }
-}
-
-/// An image with everything that is applied by now.
-fn pending_included(store: &Store) -> Result<ReadTxn, Refusal> {
-    store.commit().map_err(Refusal::unknown)?;
-    Ok(store.read())
 }
 
 /// Writes an image into a channel in pieces.
