@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 
 use crate::schema::Table;
-use crate::{Revision, RowKey};
+use crate::{KeyValueRef, Revision, RowKey};
 
 /// Rows per chunk: growing never moves more than one chunk's headers.
 const CHUNK_LEN: usize = 1024;
@@ -23,6 +23,35 @@ pub(crate) struct Row {
 
 /// Records of the other buckets: `None` is a deletion.
 pub(crate) type Records = BTreeMap<(Table, Bytes), Option<Bytes>>;
+
+/// Bytes of rows that share one allocation.
+const ARENA_LEN: usize = 16 << 10;
+/// A row above this length has an allocation of its own: it would waste what is left of a shared one.
+const ARENA_ROW_MAX: usize = ARENA_LEN / 8;
+
+/// Where new rows get their memory: small ones share an allocation, which lives until the last of them is let go.
+///
+/// Rows come and go in the order of revisions, so a shared allocation dies about when each of its rows would; whoever
+/// keeps a single small row for long keeps up to 16 KiB.
+#[derive(Debug, Default)]
+pub(crate) struct RowArena {
+    room: BytesMut,
+}
+
+impl RowArena {
+    /// The encoded form of `kv`.
+    pub(crate) fn encode(&mut self, kv: &KeyValueRef<'_>) -> Bytes {
+        let len = kv.encoded_len();
+        if len > ARENA_ROW_MAX {
+            return kv.encode();
+        }
+        if self.room.capacity() < len {
+            self.room = BytesMut::with_capacity(ARENA_LEN);
+        }
+        kv.encode_to(&mut self.room);
+        self.room.split().freeze()
+    }
+}
 
 /// Rows and records waiting for one commit.
 #[derive(Debug)]
@@ -89,10 +118,11 @@ impl Buffer {
         }
     }
 
-    pub(crate) fn row(&self, revision: Revision) -> Option<Row> {
+    /// The value of a row.
+    pub(crate) fn row(&self, revision: Revision) -> Option<Bytes> {
         let rows = self.rows.read();
         let row = rows.get(rows.lower_bound(revision))?;
-        (row.key.revision == revision).then(|| row.clone())
+        (row.key.revision == revision).then(|| row.value.clone())
     }
 
     /// Some of the rows from `from` on, in order; none when there are no more.

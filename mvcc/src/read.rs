@@ -84,6 +84,16 @@ impl RowImage {
 }
 
 impl RowImage {
+    /// The value of a row that is not in the file yet.
+    #[inline]
+    pub(crate) fn buffered(&self, key: RowKey) -> Result<Option<Bytes>> {
+        let revision = key.revision;
+        match self.buffers().find(|buffer| revision.main >= buffer.first_main()) {
+            Some(buffer) => Ok(Some(buffer.row(revision).ok_or(Error::MissingRow { revision })?)),
+            None => Ok(None),
+        }
+    }
+
     /// Looks up the bucket of rows once, for many rows.
     pub(crate) fn reader(&self) -> Result<RowReader<'_>> {
         Ok(RowReader { rows: self, bucket: self.image.bucket(Table::Key)? })
@@ -101,19 +111,26 @@ impl<'a> RowReader<'a> {
     /// The value of a row, a tombstone's too.
     #[inline]
     pub(crate) fn row_of(&self, key: RowKey) -> Result<RowBytes<'a>> {
-        let revision = key.revision;
-        for buffer in self.rows.buffers() {
-            if revision.main >= buffer.first_main() {
-                let row = buffer.row(revision).ok_or(Error::MissingRow { revision })?;
-                return Ok(RowBytes::Buffered(row.value));
-            }
+        if let Some(buffered) = self.rows.buffered(key)? {
+            return Ok(RowBytes::Buffered(buffered));
         }
-        let found = match self.bucket {
-            Some(bucket) => self.rows.image.get_in(bucket, &key.encode())?,
-            None => None,
-        };
-        found.map(RowBytes::Mapped).ok_or(Error::MissingRow { revision })
+        row_in(&self.rows.image, self.bucket, key).map(RowBytes::Mapped)
     }
+}
+
+impl Image {
+    /// The value of a row, as the file has it.
+    pub(crate) fn row(&self, key: RowKey) -> Result<&[u8]> {
+        row_in(self, self.bucket(Table::Key)?, key)
+    }
+}
+
+fn row_in<'a>(image: &'a Image, bucket: Option<Bucket<'a>>, key: RowKey) -> Result<&'a [u8]> {
+    let found = match bucket {
+        Some(bucket) => image.get_in(bucket, &key.encode())?,
+        None => None,
+    };
+    found.ok_or(Error::MissingRow { revision: key.revision })
 }
 
 impl RowSource for RowReader<'_> {

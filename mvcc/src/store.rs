@@ -20,12 +20,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use stanchion_disk::Disk;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, RowArena};
 use crate::compact::{Queue, Running};
 use crate::file::{File, FileOptions};
 use crate::hash::KvHash;
 use crate::index::KeyIndex;
-use crate::range::RowBytes;
 use crate::read::{ReadTxn, RowImage, readable};
 use crate::schema::{self, Applied};
 use crate::write::WriteTxn;
@@ -107,6 +106,7 @@ pub(crate) struct Writer {
     pub(crate) applied_frozen: Applied,
     /// Changes made since the buffer was frozen; see [`Store::pending`].
     pub(crate) pending: usize,
+    pub(crate) rows: RowArena,
 }
 
 /// What the one committer knows.
@@ -153,7 +153,7 @@ impl Store {
             path: path.to_path_buf(),
             file,
             published: RwLock::new(Published { index, current: revision, compacted: compact_revision, rows }),
-            writer: Mutex::new(Writer { applied, applied_frozen: applied, pending: 0 }),
+            writer: Mutex::new(Writer { applied, applied_frozen: applied, ..Writer::default() }),
             committer: Mutex::default(),
             compactions: Mutex::new(Queue::recovered(finished, scheduled)),
             compactor: Mutex::default(),
@@ -186,18 +186,20 @@ impl Store {
     /// # Errors
     /// [`Error::Future`], [`Error::Compacted`], or the file's.
     pub fn get(&self, key: &[u8], revision: i64) -> Result<Option<Bytes>> {
-        let (at, rows) = {
+        let (row, image) = {
             let published = self.published.read();
             let main = readable(revision, published.current, published.compacted)?;
             let Some(at) = published.index.get(key, main) else {
                 return Ok(None);
             };
-            (at, published.rows.clone())
+            let row = RowKey::put(at);
+            // What is in memory is taken at once; the file may make us wait, so it is read without the lock.
+            if let Some(buffered) = published.rows.buffered(row)? {
+                return Ok(Some(buffered));
+            }
+            (row, published.rows.image.clone())
         };
-        Ok(Some(match rows.reader()?.row_of(RowKey::put(at))? {
-            RowBytes::Mapped(bytes) => Bytes::copy_from_slice(bytes),
-            RowBytes::Buffered(bytes) => bytes,
-        }))
+        Ok(Some(Bytes::copy_from_slice(image.row(row)?)))
     }
 
     /// The current revision.

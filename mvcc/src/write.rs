@@ -1,6 +1,6 @@
 //! Write transactions: several operations under one main revision, visible all at once or not at all.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
@@ -187,9 +187,10 @@ impl<'s> WriteTxn<'s> {
         };
         let meta =
             KeyMeta { create_revision: kv.create_revision, revision: change.revision(), version: kv.version };
-        let stored = kv.encode();
+        let stored = self.writer.rows.encode(&kv);
         let key = key_of(&stored, put.key.len());
         self.record_change(&key, change, Some(meta));
+        self.reserve_event();
         self.events.push(Event {
             revision: change.revision(),
             delete: false,
@@ -224,11 +225,10 @@ impl<'s> WriteTxn<'s> {
     fn delete(&mut self, key: &[u8]) -> Result<()> {
         let change = self.next_change(true)?;
         let event = KeyValueRef { key, mod_revision: change.main, ..KeyValueRef::default() };
-        let mut bytes = BytesMut::with_capacity(event.encoded_len());
-        event.encode_to(&mut bytes);
-        let kv = bytes.freeze();
+        let kv = self.writer.rows.encode(&event);
         let key = key_of(&kv, key.len());
         self.record_change(&key, change, None);
+        self.reserve_event();
         self.events.push(Event {
             revision: change.revision(),
             delete: true,
@@ -343,6 +343,13 @@ impl<'s> WriteTxn<'s> {
     fn next_change(&self, tombstone: bool) -> Result<Change> {
         let sub = u32::try_from(self.events.len()).map_err(|_| Error::TooManyChanges { max: u32::MAX })?;
         Ok(Change { main: self.base + 1, sub, tombstone })
+    }
+
+    /// Makes room for exactly one event first: most transactions have one, and a list grows to four otherwise.
+    fn reserve_event(&mut self) {
+        if self.events.is_empty() {
+            self.events.reserve_exact(1);
+        }
     }
 
     fn record_change(&mut self, key: &Bytes, change: Change, meta: Option<KeyMeta>) {

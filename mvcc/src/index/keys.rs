@@ -2,21 +2,28 @@
 //!
 //! One buffer for all keys makes copying a node a few `memcpy`s. Beside it stand, for every key, its end and its *head*:
 //! the four bytes after what all keys have in common. A search compares heads, which lie side by side, all at once;
-//! looking into the keys themselves would wait for memory at every step.
+//! looking into the keys themselves would wait for memory at every step. Head and end stand together, so that the way
+//! from the head that matches to its key waits once.
 
 /// Spare room kept after growing: enough to make growing rare, little enough not to matter per key.
 const SPARE_KEYS: usize = 4;
 
 /// Sorted byte strings, stored back to back.
 ///
-/// Invariant: `ends` never falls, its last entry is `bytes.len()`, and the strings strictly rise. All strings begin with
-/// the same `common` bytes, and `heads[i]` is [`head`] of the rest of the `i`th.
+/// Invariant: ends never fall, the last one is `bytes.len()`, and the strings strictly rise. All strings begin with
+/// the same `common` bytes, and the head of each is [`head`] of what follows them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     bytes: Vec<u8>,
-    ends: Vec<u32>,
-    heads: Vec<u32>,
+    marks: Vec<Mark>,
     common: usize,
+}
+
+/// What stands beside a string.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    head: u32,
+    end: u32,
 }
 
 /// The first four bytes as a number that sorts like them; missing ones count as zero.
@@ -37,7 +44,7 @@ fn common_len(a: &[u8], b: &[u8]) -> usize {
 
 impl Keys {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.marks.len()
     }
 
     pub(super) fn byte_len(&self) -> usize {
@@ -46,18 +53,18 @@ impl Keys {
 
     #[inline]
     fn start(&self, i: usize) -> usize {
-        if i == 0 { 0 } else { self.ends[i - 1] as usize }
+        if i == 0 { 0 } else { self.marks[i - 1].end as usize }
     }
 
     #[inline]
     pub(super) fn get(&self, i: usize) -> &[u8] {
-        &self.bytes[self.start(i)..self.ends[i] as usize]
+        &self.bytes[self.start(i)..self.marks[i].end as usize]
     }
 
     /// `Ok` with the place of `key`, or `Err` with the place where it would stand.
     #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        if self.ends.is_empty() {
+        if self.marks.is_empty() {
             return Err(0);
         }
         // A key that begins otherwise, or ends within the common part, is below or above all.
@@ -69,9 +76,9 @@ impl Keys {
         }
         let wanted = head(&key[self.common..]);
         let (mut low, mut high) = (0, 0);
-        for &head in &self.heads {
-            low += usize::from(head < wanted);
-            high += usize::from(head <= wanted);
+        for mark in &self.marks {
+            low += usize::from(mark.head < wanted);
+            high += usize::from(mark.head <= wanted);
         }
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -96,10 +103,9 @@ impl Keys {
     pub(super) fn insert(&mut self, i: usize, key: &[u8]) {
         let at = self.start(i);
         let common =
-            if self.ends.is_empty() { key.len() } else { common_len(key, &self.bytes[..self.common]) };
-        if self.ends.len() == self.ends.capacity() {
-            self.ends.reserve_exact(SPARE_KEYS);
-            self.heads.reserve_exact(SPARE_KEYS);
+            if self.marks.is_empty() { key.len() } else { common_len(key, &self.bytes[..self.common]) };
+        if self.marks.len() == self.marks.capacity() {
+            self.marks.reserve_exact(SPARE_KEYS);
         }
         if self.bytes.capacity() - self.bytes.len() < key.len() {
             self.bytes.reserve_exact(SPARE_KEYS * key.len());
@@ -110,13 +116,12 @@ impl Keys {
             self.bytes[at..].rotate_right(key.len());
         }
         let len = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
-        self.ends.insert(i, u32::try_from(at).expect("a node is shorter than 4 GiB"));
-        for end in &mut self.ends[i..] {
-            *end += len;
+        let end = u32::try_from(at).expect("a node is shorter than 4 GiB");
+        self.marks.insert(i, Mark { head: head(&key[common..]), end });
+        for mark in &mut self.marks[i..] {
+            mark.end += len;
         }
-        if common == self.common {
-            self.heads.insert(i, head(&key[common..]));
-        } else {
+        if common != self.common {
             self.set_common(common);
         }
     }
@@ -124,11 +129,11 @@ impl Keys {
     /// Computes all heads anew for strings that share their first `common` bytes.
     fn set_common(&mut self, common: usize) {
         self.common = common;
-        let mut heads = std::mem::take(&mut self.heads);
-        heads.clear();
-        heads.reserve_exact(self.len());
-        heads.extend((0..self.len()).map(|i| head(&self.get(i)[common..])));
-        self.heads = heads;
+        let mut start = 0;
+        for mark in &mut self.marks {
+            mark.head = head(&self.bytes[start + common..mark.end as usize]);
+            start = mark.end as usize;
+        }
     }
 
     /// Computes the common part and all heads anew.
@@ -141,13 +146,12 @@ impl Keys {
     }
 
     pub(super) fn remove(&mut self, i: usize) {
-        let range = self.start(i)..self.ends[i] as usize;
+        let range = self.start(i)..self.marks[i].end as usize;
         let len = range.len() as u32;
         self.bytes.drain(range);
-        self.ends.remove(i);
-        self.heads.remove(i);
-        for end in &mut self.ends[i..] {
-            *end -= len;
+        self.marks.remove(i);
+        for mark in &mut self.marks[i..] {
+            mark.end -= len;
         }
     }
 
@@ -155,12 +159,12 @@ impl Keys {
     pub(super) fn split_off(&mut self, i: usize) -> Self {
         let at = self.start(i);
         let bytes = self.bytes[at..].to_vec();
-        let ends = self.ends[i..].iter().map(|end| end - at as u32).collect();
+        let marks = self.marks[i..].iter().map(|mark| Mark { end: mark.end - at as u32, ..*mark }).collect();
         self.bytes.truncate(at);
-        self.ends.truncate(i);
+        self.marks.truncate(i);
         self.rebuild_heads();
         self.shrink();
-        let mut rest = Self { bytes, ends, ..Self::default() };
+        let mut rest = Self { bytes, marks, common: 0 };
         rest.rebuild_heads();
         rest
     }
@@ -169,15 +173,14 @@ impl Keys {
         let base = self.bytes.len() as u32;
         self.bytes.reserve_exact(other.bytes.len());
         self.bytes.extend_from_slice(&other.bytes);
-        self.ends.reserve_exact(other.ends.len());
-        self.ends.extend(other.ends.iter().map(|end| end + base));
+        self.marks.reserve_exact(other.marks.len());
+        self.marks.extend(other.marks.iter().map(|mark| Mark { end: mark.end + base, ..*mark }));
         self.rebuild_heads();
     }
 
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
-        self.heads.shrink_to_fit();
+        self.marks.shrink_to_fit();
     }
 }
 

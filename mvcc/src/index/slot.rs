@@ -134,7 +134,7 @@ impl Slot {
         match self {
             Self::One { main, sub, .. } => Change { main: *main, sub: *sub, tombstone: false },
             Self::Few { changes, .. } => changes[changes.len() - 1],
-            Self::Long(long) => long.change(long.len() - 1),
+            Self::Long(long) => long.last(),
         }
     }
 
@@ -164,30 +164,33 @@ impl Slot {
     /// exist then.
     #[inline]
     pub(super) fn revision_at(&self, main: i64) -> Option<Revision> {
-        let until = self.count_until(main);
-        if until == 0 {
-            return None;
+        let mut change = self.last();
+        // The newest revision is what nearly everybody asks for; only the past takes a search.
+        if change.main > main {
+            change = self.change(self.count_until(main).checked_sub(1)?);
         }
-        let change = self.change(until - 1);
         (!change.tombstone).then(|| change.revision())
     }
 
     /// As [`revision_at`](Self::revision_at), with create revision and version.
     pub(super) fn meta_at(&self, main: i64) -> Option<KeyMeta> {
-        let until = self.count_until(main);
-        if until == 0 {
-            return None;
-        }
-        let change = self.change(until - 1);
-        if change.tombstone {
-            return None;
-        }
+        let revision = self.revision_at(main)?;
+        let is_last = self.last().main <= main;
         let (create_revision, version) = match self {
             Self::One { create, version, .. } => (*create, *version),
-            Self::Few { create, version, changes } => life_at(*create, *version, until - 1, |i| changes[i]),
-            Self::Long(long) => long.life_at(until - 1),
+            Self::Long(long) if is_last => (long.last_create, long.last_version),
+            Self::Few { .. } | Self::Long(_) => self.life_at(self.count_until(main) - 1),
         };
-        Some(KeyMeta { create_revision, revision: change.revision(), version })
+        Some(KeyMeta { create_revision, revision, version })
+    }
+
+    /// Create revision and version of the put at `i`.
+    fn life_at(&self, i: usize) -> (i64, i64) {
+        match self {
+            Self::One { create, version, .. } => (*create, *version),
+            Self::Few { create, version, changes } => life_at(*create, *version, i, |i| changes[i]),
+            Self::Long(long) => long.life_at(i),
+        }
     }
 
     /// Adds a change that is newer than all others.
@@ -238,11 +241,7 @@ impl Slot {
         if from == len {
             return Compacted::Gone;
         }
-        let (create, version) = match self {
-            Self::One { create, version, .. } => (*create, *version),
-            Self::Few { create, version, changes } => life_at(*create, *version, from, |i| changes[i]),
-            Self::Long(long) => long.life_at(from),
-        };
+        let (create, version) = self.life_at(from);
         let rest: Vec<Change> = (from..len).map(|i| self.change(i)).collect();
         Compacted::Cut(Self::from_changes(create, version, &rest))
     }
@@ -297,7 +296,7 @@ pub(super) struct Revision32 {
 
 /// A copy with one more change at the end.
 fn with(changes: &[Change], change: Change) -> Arc<[Change]> {
-    changes.iter().copied().chain(std::iter::once(change)).collect::<Vec<_>>().into()
+    changes.iter().copied().chain(std::iter::once(change)).collect()
 }
 
 /// Create revision and version of the put at `i`, found by going back to the start of its generation.
@@ -310,6 +309,11 @@ fn life_at(first_create: i64, first_version: i64, i: usize, change: impl Fn(usiz
 impl Long {
     fn len(&self) -> usize {
         self.runs.iter().map(|run| run.len()).sum()
+    }
+
+    fn last(&self) -> Change {
+        let run = self.runs.last().expect("a history is never empty");
+        run[run.len() - 1]
     }
 
     fn change(&self, mut i: usize) -> Change {
@@ -341,7 +345,7 @@ impl Long {
     }
 
     fn ends_in_put(&self) -> bool {
-        self.runs.last().is_some_and(|run| !run[run.len() - 1].tombstone)
+        !self.last().tombstone
     }
 
     fn append(&mut self, change: Change) {
@@ -365,7 +369,7 @@ impl Long {
             && a.len() <= b.len()
             && a.len() + b.len() <= RUN_MAX
         {
-            let merged: Arc<[Change]> = a.iter().chain(b.iter()).copied().collect::<Vec<_>>().into();
+            let merged: Arc<[Change]> = a.iter().chain(b.iter()).copied().collect();
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(merged);
         }
