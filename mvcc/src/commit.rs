@@ -62,15 +62,22 @@ impl Store {
         // Until the file is known to hold the frozen rows, nobody may commit anything later.
         committing.poisoned = true;
         let changes = self.write_out(&frozen, also)?;
+        self.publish_image()?;
+        drop(frozen.buffer);
+        committing.poisoned = false;
+        Ok(Some(Committed { applied: frozen.applied, changes }))
+    }
+
+    /// Moves readers over to the file as it is now, which has all that a frozen buffer held. The committer's lock must be
+    /// held.
+    pub(crate) fn publish_image(&self) -> Result<()> {
         let image = Arc::new(self.file.image()?);
         let mut published = self.published.write();
         let old = (std::mem::replace(&mut published.rows.image, image), published.rows.frozen.take());
         drop(published);
         // The last reference to an image or a large buffer may be ours: let it go without holding a lock.
         drop(old);
-        drop(frozen.buffer);
-        committing.poisoned = false;
-        Ok(Some(Committed { applied: frozen.applied, changes }))
+        Ok(())
     }
 
     /// Puts a new buffer in front of the present one; `None` when there is nothing new.

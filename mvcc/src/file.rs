@@ -11,6 +11,7 @@ use stanchion_bolt::{Bucket, BucketMut, Db, Options, ReadTx, WriteTx};
 use stanchion_disk::Disk;
 
 use crate::schema::Table;
+use crate::shrink::ShrinkStep;
 
 /// How long another process may keep the file locked before opening it is given up.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -123,6 +124,17 @@ impl File {
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.db.is_read_only()
+    }
+
+    /// One bounded step of making the file shorter.
+    pub(crate) fn shrink_step(&self, pages: u64) -> Result<ShrinkStep, FileError> {
+        let report = self.db.shrink_step(pages).map_err(fault(self.db.path()))?;
+        Ok(ShrinkStep {
+            pages_moved: report.moved + report.joined,
+            file_size: report.file_pages * u64::from(self.db.stats().page_size),
+            done: report.done,
+            waits_for_readers: report.waiting_for_readers,
+        })
     }
 
     /// Bytes up to the highest page in use.

@@ -3,8 +3,8 @@
 //! # Inside
 //!
 //! `revision`, `kv`, `pb`: the bytes of a row. `index`: which keys live when, in memory. `buffer`, `commit`, `file`:
-//! how rows reach the file. `read`, `range`, `history`, `write`: transactions. `compact`, `restore`, `hash`: work over
-//! all rows. `schema`: the other buckets. `store` ties them together and says which lock is held for what.
+//! how rows reach the file. `read`, `range`, `history`, `write`: transactions. `compact`, `shrink`,
+//! `restore`, `hash`: work over all rows. `schema`: the other buckets. `store` ties them together and says which lock is held for what.
 
 mod buffer;
 mod commit;
@@ -21,6 +21,7 @@ mod read;
 mod restore;
 mod revision;
 pub mod schema;
+mod shrink;
 mod store;
 mod write;
 
@@ -37,5 +38,6 @@ pub use crate::range::{RangeOptions, RangeResult, RevisionFilter, Rows, SortOrde
 pub use crate::read::ReadTxn;
 pub use crate::revision::{EncodedRowKey, REVISION_LEN, Revision, RowKey, TOMBSTONE_LEN};
 pub use crate::schema::Applied;
+pub use crate::shrink::ShrinkStep;
 pub use crate::store::{LeaseKey, Recovered, Store, StoreOptions};
 pub use crate::write::{Deleted, Event, Put, ROW_MAX, WriteTxn, Written};

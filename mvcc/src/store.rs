@@ -7,7 +7,7 @@
 //! | `writer` | a write transaction; the freezing of the buffer; one leaf's compaction | microseconds, or the transaction |
 //! | `published` (write) | the end of a write transaction, one leaf's compaction, the two ends of a commit | about a microsecond |
 //! | `published` (read) | whoever takes an image; a point read's look into the index | less |
-//! | `committer` | one commit or one compaction step | a disk sync |
+//! | `committer` | one commit, one step of a compaction or of shrinking | a disk sync |
 //!
 //! They are taken in the order `compactor`, `committer`, `writer`, `published`. No disk sync happens under `writer` or
 //! `published`, so neither readers nor the writer ever wait for the disk.

@@ -4,5 +4,6 @@ mod beside;
 mod crash;
 mod model;
 mod rules;
+mod shrink;
 mod store_model;
 mod world;

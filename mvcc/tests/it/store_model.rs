@@ -25,6 +25,7 @@ enum Step {
     Txn { ops: Vec<Op>, abort: bool },
     Compact { back: i64 },
     CompactSome { rows: usize },
+    Shrink,
     Commit,
     Reopen,
 }
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (proptest::collection::vec(op(), 60..90)).prop_map(|ops| Step::Txn { ops, abort: false }),
         2 => (0i64..12).prop_map(|back| Step::Compact { back }),
         3 => (1usize..30).prop_map(|rows| Step::CompactSome { rows }),
+        1 => Just(Step::Shrink),
         2 => Just(Step::Commit),
         1 => Just(Step::Reopen),
     ]
@@ -216,6 +218,9 @@ fn run(steps: &[Step]) {
             }
             Step::CompactSome { rows } => {
                 world.store().compaction_step(*rows).expect("a compaction step");
+            }
+            Step::Shrink => {
+                world.store().shrink_step(8).expect("a step");
             }
             Step::Commit => {
                 world.store().commit().expect("a commit");
