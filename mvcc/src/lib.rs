@@ -35,7 +35,7 @@ pub use crate::index::{KeyMeta, KeyRange, RangeEnd};
 pub use crate::kv::KeyValueRef;
 pub use crate::pb::DecodeError;
 pub use crate::range::{RangeOptions, RangeResult, RevisionFilter, Rows, SortOrder, SortTarget};
-pub use crate::read::ReadTxn;
+pub use crate::read::{FileRecords, ReadTxn};
 pub use crate::revision::{EncodedRowKey, REVISION_LEN, Revision, RowKey, TOMBSTONE_LEN};
 pub use crate::schema::Applied;
 pub use crate::shrink::ShrinkStep;

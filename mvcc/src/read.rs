@@ -144,16 +144,13 @@ impl ReadRecords for RowImage {
     fn record(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>> {
         match self.buffers().find_map(|buffer| buffer.record(table, key)) {
             Some(buffered) => Ok(buffered),
-            None => Ok(self.image.get(table, key)?.map(Bytes::copy_from_slice)),
+            None => FileRecords { image: &self.image }.record(table, key),
         }
     }
 
     fn records(&self, table: Table) -> Result<Vec<(Bytes, Bytes)>> {
-        let mut all = std::collections::BTreeMap::new();
-        self.image.scan(table, b"", |key, value| {
-            all.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            ControlFlow::Continue(())
-        })?;
+        let file = FileRecords { image: &self.image };
+        let mut all: std::collections::BTreeMap<Bytes, Bytes> = file.records(table)?.into_iter().collect();
         for buffer in self.buffers().rev() {
             for (key, value) in buffer.records_of(table) {
                 match value {
@@ -163,6 +160,27 @@ impl ReadRecords for RowImage {
             }
         }
         Ok(all.into_iter().collect())
+    }
+}
+
+/// The records of a view's file alone: what [`ReadTxn::write_file_to`] copies, without what waits for a commit.
+#[derive(Clone, Copy, Debug)]
+pub struct FileRecords<'a> {
+    image: &'a Image,
+}
+
+impl ReadRecords for FileRecords<'_> {
+    fn record(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.image.get(table, key)?.map(Bytes::copy_from_slice))
+    }
+
+    fn records(&self, table: Table) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut all = Vec::new();
+        self.image.scan(table, b"", |key, value| {
+            all.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        })?;
+        Ok(all)
     }
 }
 
@@ -313,6 +331,12 @@ impl ReadTxn {
     /// From reading the file, or from `out`.
     pub fn write_file_to(&self, out: &mut dyn std::io::Write) -> Result<u64> {
         Ok(self.rows.image.write_to(out)?)
+    }
+
+    /// The records of the file alone, as [`write_file_to`](Self::write_file_to) copies them.
+    #[must_use]
+    pub fn file(&self) -> FileRecords<'_> {
+        FileRecords { image: &self.rows.image }
     }
 
     /// Length in bytes of the copy that [`write_file_to`](Self::write_file_to) makes.

@@ -15,6 +15,7 @@ use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
 use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions};
 use stanchion_raft::{ConfChange, ConfChangeType};
+use stanchion_snap::Snapshotter;
 use stanchion_wal::{Entry, EntryRef, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
 use crate::apply::{Applier, Config, Fatal};
@@ -95,6 +96,32 @@ impl NewCluster {
     }
 }
 
+/// How a member without a log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// It founds a cluster together with others.
+    New(NewCluster),
+    /// It was added to a running cluster, which has told who it is. Its log begins empty: the leader sends it all.
+    Join(Identity),
+}
+
+impl Bootstrap {
+    fn identity(&self) -> Result<Identity, BootError> {
+        match self {
+            Bootstrap::New(cluster) => cluster.identity(),
+            Bootstrap::Join(identity) => Ok(*identity),
+        }
+    }
+
+    /// The first entries.
+    fn found(&self, wal: &mut Wal) -> Result<(HardState, Vec<Entry>), BootError> {
+        match self {
+            Bootstrap::New(cluster) => bootstrap(wal, cluster),
+            Bootstrap::Join(_) => Ok((HardState::default(), Vec::new())),
+        }
+    }
+}
+
 /// A member that is ready to take part.
 #[derive(Debug)]
 pub struct Booted {
@@ -102,6 +129,8 @@ pub struct Booted {
     pub identity: Identity,
     /// Its log, open for append.
     pub wal: Wal,
+    /// Its snapshot files, and databases that others send.
+    pub snapshots: Arc<Snapshotter>,
     /// Its state.
     pub applier: Applier,
     /// What raft starts from.
@@ -180,6 +209,9 @@ pub enum BootError {
     /// The log failed.
     #[error(transparent)]
     Wal(#[from] stanchion_wal::Error),
+    /// A snapshot file, or the directory of them, failed.
+    #[error(transparent)]
+    Snapshot(#[from] stanchion_snap::Error),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] stanchion_mvcc::Error),
@@ -196,7 +228,7 @@ pub enum BootError {
     },
 }
 
-/// Starts a member: takes up its directory if there is a log in it, or else makes a new one for `new_cluster`.
+/// Starts a member: takes up its directory if there is a log in it, or else makes a new one as `bootstrap` says.
 ///
 /// # Errors
 /// [`BootError`]. Nothing of an existing directory is changed then, but the torn end of the log.
@@ -206,40 +238,112 @@ pub fn boot(
     config: Config,
     options: &StoreOptions,
     wal_options: Options,
-    new_cluster: &NewCluster,
+    bootstrap: &Bootstrap,
 ) -> Result<Booted, BootError> {
-    let has_wal = stanchion_wal::exists(&*disk, &layout.wal)?;
-    let has_db = exists(&*disk, &layout.db)?;
-    if has_wal && !has_db {
-        return Err(BootError::MissingDatabase { db: layout.db.clone(), wal: layout.wal.clone() });
-    }
-    disk.create_dir_all(&layout.snap, 0o700)
-        .map_err(|source| BootError::Io { path: layout.snap.clone(), source })?;
-    let open_store = || Store::open(disk.clone(), &layout.db, options);
-    if has_wal {
-        restart(disk.clone(), layout, config, open_store()?, wal_options, new_cluster)
+    let boot = Boot { disk, layout, config, options, wal_options, bootstrap };
+    if stanchion_wal::exists(&*boot.disk, &layout.wal)? {
+        boot.restart()
     } else {
         // The ids are checked before anything is written.
-        let identity = new_cluster.identity()?;
-        create(disk.clone(), layout, config, open_store()?, wal_options, identity, new_cluster)
+        boot.create(bootstrap.identity()?)
     }
 }
 
-fn create(
+/// What [`boot`] is given.
+struct Boot<'a> {
     disk: Arc<dyn Disk>,
-    layout: &Layout,
+    layout: &'a Layout,
     config: Config,
-    (store, recovered): (Store, Recovered),
+    options: &'a StoreOptions,
     wal_options: Options,
-    identity: Identity,
-    new_cluster: &NewCluster,
-) -> Result<Booted, BootError> {
-    let metadata = Metadata { node_id: Some(identity.member_id), cluster_id: Some(identity.cluster_id) };
-    let mut wal = Wal::create(disk, &layout.wal, &metadata.encode_to_vec(), wal_options)?;
-    let (hard_state, entries) = bootstrap(&mut wal, new_cluster)?;
-    let applier = Applier::open(config, Arc::new(store), &recovered)?;
-    let start = RaftStart { hard_state, entries, ..RaftStart::default() };
-    Ok(Booted { identity, wal, applier, start, recovery: None })
+    bootstrap: &'a Bootstrap,
+}
+
+impl Boot<'_> {
+    fn create(self, identity: Identity) -> Result<Booted, BootError> {
+        let snapshots = self.open_snapshots()?;
+        let (store, recovered) = self.open_store()?;
+        let metadata = Metadata { node_id: Some(identity.member_id), cluster_id: Some(identity.cluster_id) };
+        let metadata = metadata.encode_to_vec();
+        let mut wal = Wal::create(self.disk, &self.layout.wal, &metadata, self.wal_options)?;
+        let (hard_state, entries) = self.bootstrap.found(&mut wal)?;
+        let applier = Applier::open(self.config, Arc::new(store), &recovered)?;
+        let start = RaftStart { hard_state, entries, ..RaftStart::default() };
+        Ok(Booted { identity, wal, snapshots, applier, start, recovery: None })
+    }
+
+    fn restart(self) -> Result<Booted, BootError> {
+        let mark = valid_snapshots(self.disk.clone(), &self.layout.wal)?.pop().unwrap_or_default();
+        let snapshots = self.open_snapshots()?;
+        let (store, recovered) = self.newest_store(&snapshots, mark.index)?;
+        let applied = recovered.applied.index;
+        let disk = self.disk.clone();
+        let (mut wal, mut recovery, mut entries) =
+            Wal::open(disk, &self.layout.wal, mark.index, mark.term, self.wal_options)?.read_all()?;
+        let identity = identity(&self.layout.wal, &recovery.metadata)?;
+        let applier = Applier::open(self.config, Arc::new(store), &recovered)?;
+        if applied > 0 && applier.cluster().members().next().is_none() {
+            return Err(BootError::NoMembers { applied });
+        }
+        if recovery.last_index == 0
+            && recovery.hard_state.is_empty()
+            && self.bootstrap.identity().ok() == Some(identity)
+        {
+            // It stopped between the creation of its log and the first entries.
+            (recovery.hard_state, entries) = self.bootstrap.found(&mut wal)?;
+            recovery.last_index = recovery.hard_state.commit;
+        }
+        let start = raft_start(&recovery, mark, entries, &applier);
+        Ok(Booted { identity, wal, snapshots, applier, start, recovery: Some(recovery) })
+    }
+
+    fn open_snapshots(&self) -> Result<Arc<Snapshotter>, BootError> {
+        let (snapshots, _orphans) = Snapshotter::open(self.disk.clone(), &self.layout.snap)?;
+        Ok(Arc::new(snapshots))
+    }
+
+    fn open_store(&self) -> Result<(Store, Recovered), BootError> {
+        Ok(Store::open(self.disk.clone(), &self.layout.db, self.options)?)
+    }
+
+    /// The database, which must reach up to the newest mark. A leader's database that was received, but not put in
+    /// place before the member stopped, is put in place now.
+    fn newest_store(&self, snapshots: &Snapshotter, marked: u64) -> Result<(Store, Recovered), BootError> {
+        let received = snapshots.database(marked);
+        if exists(&*self.disk, &self.layout.db)? {
+            let (store, recovered) = self.open_store()?;
+            let applied = recovered.applied.index;
+            if applied >= marked {
+                return Ok((store, recovered));
+            }
+            // Dropped here: the old one is closed before it is replaced.
+            received.map_err(|_| BootError::DatabaseTooOld { applied, snapshot: marked })?;
+        } else {
+            let (db, wal) = (self.layout.db.clone(), self.layout.wal.clone());
+            received.map_err(|_| BootError::MissingDatabase { db, wal })?;
+        }
+        install_database(snapshots, self.layout, marked)?;
+        let (store, recovered) = self.open_store()?;
+        let applied = recovered.applied.index;
+        if applied < marked {
+            return Err(BootError::DatabaseTooOld { applied, snapshot: marked });
+        }
+        Ok((store, recovered))
+    }
+}
+
+/// Puts the database that was received for a snapshot into the place of the member's own. Images of the old one that
+/// are being read stay readable.
+///
+/// # Errors
+/// There is none, or it cannot be moved.
+pub fn install_database(
+    snapshots: &Snapshotter,
+    layout: &Layout,
+    index: u64,
+) -> Result<(), stanchion_snap::Error> {
+    let name = layout.db.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("db");
+    snapshots.install_database(index, name).map(drop)
 }
 
 /// Writes the first members into an empty log, as changes that are committed.
@@ -265,38 +369,6 @@ fn bootstrap_entries(members: &[Member]) -> Vec<Entry> {
         Entry { index, term: 1, kind: ENTRY_CONF_CHANGE, data, encoded: Bytes::new() }
     };
     members.iter().zip(1..).map(entry).collect()
-}
-
-fn restart(
-    disk: Arc<dyn Disk>,
-    layout: &Layout,
-    config: Config,
-    (store, recovered): (Store, Recovered),
-    wal_options: Options,
-    new_cluster: &NewCluster,
-) -> Result<Booted, BootError> {
-    let applied = recovered.applied.index;
-    let mark = valid_snapshots(disk.clone(), &layout.wal)?.pop().unwrap_or_default();
-    if applied < mark.index {
-        return Err(BootError::DatabaseTooOld { applied, snapshot: mark.index });
-    }
-    let (mut wal, mut recovery, mut entries) =
-        Wal::open(disk, &layout.wal, mark.index, mark.term, wal_options)?.read_all()?;
-    let identity = identity(&layout.wal, &recovery.metadata)?;
-    let applier = Applier::open(config, Arc::new(store), &recovered)?;
-    if applied > 0 && applier.cluster().members().next().is_none() {
-        return Err(BootError::NoMembers { applied });
-    }
-    if recovery.last_index == 0
-        && recovery.hard_state.is_empty()
-        && new_cluster.identity().ok() == Some(identity)
-    {
-        // It stopped between the creation of its log and the first entries.
-        (recovery.hard_state, entries) = bootstrap(&mut wal, new_cluster)?;
-        recovery.last_index = recovery.hard_state.commit;
-    }
-    let start = raft_start(&recovery, mark, entries, &applier);
-    Ok(Booted { identity, wal, applier, start, recovery: Some(recovery) })
 }
 
 /// The database may be ahead of the commit index that the log has on disk, and even of the log's end: what is applied
@@ -354,9 +426,13 @@ mod tests {
         }
     }
 
-    fn start(dir: &Path) -> Result<Booted, BootError> {
+    fn start_as(dir: &Path, bootstrap: &Bootstrap) -> Result<Booted, BootError> {
         let layout = Layout::new(dir, None);
-        boot(Arc::new(RealDisk), &layout, config(), &StoreOptions::default(), Options::default(), &cluster())
+        boot(Arc::new(RealDisk), &layout, config(), &StoreOptions::default(), Options::default(), bootstrap)
+    }
+
+    fn start(dir: &Path) -> Result<Booted, BootError> {
+        start_as(dir, &Bootstrap::New(cluster()))
     }
 
     /// Applies all membership changes of the log, as the member's first round does.
@@ -396,14 +472,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path(), None);
         let stranger = NewCluster { name: "x".into(), ..cluster() };
-        let refused = boot(
-            Arc::new(RealDisk),
-            &layout,
-            config(),
-            &StoreOptions::default(),
-            Options::default(),
-            &stranger,
-        );
+        let refused = start_as(dir.path(), &Bootstrap::New(stranger));
         assert!(matches!(refused, Err(BootError::NotAmongMembers { .. })));
         assert!(!layout.wal.exists());
         let twice = NewCluster { members: vec![cluster().members[0].clone(); 2], ..cluster() };
@@ -412,5 +481,17 @@ mod tests {
         drop(start(dir.path()).unwrap());
         std::fs::remove_file(&layout.db).unwrap();
         assert!(matches!(start(dir.path()), Err(BootError::MissingDatabase { .. })));
+    }
+
+    #[test]
+    fn who_joins_begins_with_an_empty_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity { member_id: 5, cluster_id: 6 };
+        for _ in 0..2 {
+            let joined = start_as(dir.path(), &Bootstrap::Join(identity)).unwrap();
+            assert_eq!(joined.identity, identity);
+            assert_eq!((joined.start.entries.len(), joined.start.voters.len()), (0, 0));
+            assert!(joined.start.hard_state.is_empty());
+        }
     }
 }

@@ -6,10 +6,12 @@
 //! Three kinds of methods: `handle_*` and `propose*` for inputs, [`Consensus::take_outputs`] for what is to be done,
 //! and getters. Whoever drives it takes the outputs after any input, or after many: what has gathered forms one batch.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use stanchion_raft::{
     ConfChange, ConfState, DropReason, Entry, EntryType, HardState, LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD,
-    MemStorage, Message, RawNode, Role, Snapshot, SnapshotMetadata,
+    MemStorage, Message, MessageType, RawNode, Role, Snapshot, SnapshotMetadata,
 };
 
 use crate::boot::RaftStart;
@@ -117,6 +119,10 @@ pub struct Outputs {
     pub leadership: Option<Leadership>,
     /// The log may be released: mark it, then drop what is before it.
     pub release: Option<Release>,
+    /// Members that need more than the log still holds. The message names who; its snapshot is only a place in the
+    /// log: send the state as it is now with [`snapshot::of_image`](crate::snapshot::of_image), and say with
+    /// [`Consensus::handle_snapshot_sent`] how that went.
+    pub snapshots: Vec<Message>,
 }
 
 /// The consensus half of a member.
@@ -130,6 +136,8 @@ pub struct Consensus {
     policy: ReleasePolicy,
     /// Up to where the newest mark in the log goes.
     marked: u64,
+    /// Members that were sent a snapshot, and its index: the log behind it is kept until they have caught up.
+    catching_up: BTreeMap<u64, u64>,
     outputs: Outputs,
 }
 
@@ -171,6 +179,7 @@ impl Consensus {
             leadership: Leadership::default(),
             policy: config.release,
             marked: start.base.index,
+            catching_up: BTreeMap::new(),
             outputs: Outputs::default(),
         })
     }
@@ -193,6 +202,19 @@ impl Consensus {
     /// [`ConsensusError`]: [`is_fatal`](ConsensusError::is_fatal) says whether to stop or to log it.
     pub fn handle_message(&mut self, message: Message) -> Result<(), ConsensusError> {
         Ok(self.node.step(message)?)
+    }
+
+    /// A snapshot of the state at `index` is about to leave for a member.
+    pub fn handle_snapshot_started(&mut self, member_id: u64, index: u64) {
+        self.catching_up.insert(member_id, index);
+    }
+
+    /// A snapshot has reached its member, or has not.
+    pub fn handle_snapshot_sent(&mut self, member_id: u64, delivered: bool) {
+        if !delivered {
+            self.catching_up.remove(&member_id);
+        }
+        self.node.report_snapshot(member_id, delivered);
     }
 
     /// A peer could not be reached.
@@ -289,11 +311,25 @@ impl Consensus {
         let log = self.node.storage_mut();
         log.create_snapshot(release.index, release.conf_state.clone(), Bytes::new())
             .map_err(stanchion_raft::Error::from)?;
+        self.marked = self.marked.max(release.index);
+        let keep_from = release.keep_from.min(self.needed_from());
+        let log = self.node.storage_mut();
         let first = stanchion_raft::Storage::first_index(log).map_err(stanchion_raft::Error::from)?;
-        if release.keep_from > first {
-            log.compact(release.keep_from - 1).map_err(stanchion_raft::Error::from)?;
+        if keep_from > first {
+            log.compact(keep_from - 1).map_err(stanchion_raft::Error::from)?;
         }
         Ok(())
+    }
+
+    /// The first entry that members need who were sent a snapshot: without it they would need another one, and so on
+    /// for ever under load. Who is silent, gone or has caught up needs none.
+    fn needed_from(&mut self) -> u64 {
+        let node = &self.node;
+        let enough = self.marked.saturating_sub(self.policy.catch_up_entries);
+        self.catching_up.retain(|member_id, _| {
+            node.peer(*member_id).is_some_and(|peer| peer.recent_active && peer.match_index < enough)
+        });
+        self.catching_up.values().min().map_or(u64::MAX, |index| index + 1)
     }
 
     /// Everything that is to be done since the last call.
@@ -380,6 +416,7 @@ impl Consensus {
         match message.to {
             LOCAL_APPEND_THREAD => self.outputs.append.push(AppendWork { message }),
             LOCAL_APPLY_THREAD => self.outputs.apply.push(ApplyWork { message }),
+            _ if message.msg_type == MessageType::Snap => self.outputs.snapshots.push(message),
             _ => self.outputs.messages.push(message),
         }
     }

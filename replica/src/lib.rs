@@ -8,9 +8,11 @@ pub mod boot;
 pub mod change;
 pub mod consensus;
 pub mod history;
+pub mod journal;
 pub mod membership;
 mod reads;
 mod release;
+pub mod snapshot;
 pub mod version;
 
 pub use reads::{Granted, Round};

@@ -1,6 +1,6 @@
 //! When the log is marked and released: by count, as etcd does.
 
-use stanchion_raft::ConfState;
+use stanchion_raft::{ConfState, SnapshotMetadata};
 
 /// How many entries are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,15 @@ impl ReleasePolicy {
     /// The first entry that is kept when everything up to `marked` is marked.
     pub(crate) fn keep_from(&self, marked: u64) -> u64 {
         marked.saturating_sub(self.catch_up_entries).max(1) + 1
+    }
+}
+
+impl Release {
+    /// The same release, marked where the committed database is by now: at its own place or behind it.
+    #[must_use]
+    pub fn at(self, metadata: &SnapshotMetadata) -> Release {
+        let SnapshotMetadata { conf_state, index, term } = metadata.clone();
+        Release { index, term, conf_state, ..self }
     }
 }
 

@@ -23,7 +23,7 @@ use stanchion_api::membershippb;
 use stanchion_api::raft_request::{RaftRequest, RequestKind};
 use stanchion_lease::Lessor;
 use stanchion_mvcc::schema::{self, AlarmRecord, DowngradeRecord, LeaseRecord};
-use stanchion_mvcc::{Applied, KeyRange, Store, WriteTxn, Written};
+use stanchion_mvcc::{Applied, KeyRange, Recovered, Store, WriteTxn, Written};
 
 pub use batch::AppliedWork;
 pub(crate) use effect::watch_event;
@@ -34,7 +34,8 @@ pub use txn::{ReadFailure, read_txn};
 
 use crate::membership::{Change, Cluster};
 use error::Failure;
-use state::member_record;
+pub(crate) use state::stored_cluster;
+use state::{conf_state_record, member_record};
 
 /// Choices that hold for the life of an [`Applier`].
 #[derive(Clone, Debug)]
@@ -214,6 +215,7 @@ impl Applier {
         self.cluster.apply(change);
         let mut txn = self.store.write();
         txn.set_applied(applied);
+        schema::put_conf_state(&mut txn, &conf_state_record(&self.cluster));
         match change {
             Change::Remove(id) => {
                 schema::delete_member(&mut txn, *id);
@@ -230,6 +232,15 @@ impl Applier {
         }
         _ = txn.end();
         Some(Ok(()))
+    }
+
+    /// A leader's snapshot has replaced the database: everything is what that says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open): the member must stop.
+    pub fn install(&mut self, store: Arc<Store>, recovered: &Recovered) -> Result<(), Fatal> {
+        *self = Applier::open(self.config.clone(), store, recovered)?;
+        Ok(())
     }
 
     /// Remembers an entry without any effect.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use stanchion_lease::{Lessor, Stored};
-use stanchion_mvcc::schema::{self, LeaseRecord, MemberRecord};
+use stanchion_mvcc::schema::{self, ConfStateRecord, LeaseRecord, MemberRecord, ReadRecords};
 use stanchion_mvcc::{Recovered, Store};
 
 use super::{Applier, Config, Fatal};
@@ -33,8 +33,7 @@ impl Applier {
                 lessor.attach(attached.lease, &attached.key).map_err(load)?;
             }
         }
-        let members = schema::members(&from).map_err(load)?.into_iter().map(member);
-        let cluster = Cluster::new(members, schema::removed_members(&from).map_err(load)?);
+        let cluster = stored_cluster(&from).map_err(load)?;
         Ok(Applier {
             lessor,
             cluster,
@@ -46,6 +45,12 @@ impl Applier {
             store,
         })
     }
+}
+
+/// The membership as it is stored.
+pub(crate) fn stored_cluster(from: &impl ReadRecords) -> stanchion_mvcc::Result<Cluster> {
+    let members = schema::members(from)?.into_iter().map(member);
+    Ok(Cluster::new(members, schema::removed_members(from)?))
 }
 
 fn load(error: impl std::fmt::Display) -> Fatal {
@@ -64,6 +69,12 @@ pub(super) fn member_record(member: &Member) -> MemberRecord {
         name: member.name.clone(),
         client_urls: member.client_urls.clone(),
     }
+}
+
+/// As the file remembers the configuration, for those who look into it with etcd's tools.
+pub(super) fn conf_state_record(cluster: &Cluster) -> ConfStateRecord {
+    let conf_state = crate::snapshot::conf_state(cluster);
+    ConfStateRecord { voters: conf_state.voters, learners: conf_state.learners, ..ConfStateRecord::default() }
 }
 
 fn member(record: MemberRecord) -> Member {

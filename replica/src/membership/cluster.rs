@@ -98,6 +98,11 @@ impl Cluster {
         self.removed.contains(&id)
     }
 
+    /// The ids that were removed, rising.
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.removed.iter().copied()
+    }
+
     /// The voters, by rising id.
     pub fn voters(&self) -> impl Iterator<Item = &Member> {
         self.members().filter(|member| !member.is_learner)

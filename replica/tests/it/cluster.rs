@@ -8,25 +8,35 @@ use prost::Message as _;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::{RequestKind, wrap};
 use stanchion_disk::RealDisk;
-use stanchion_mvcc::StoreOptions;
+use stanchion_mvcc::{Store, StoreOptions};
 use stanchion_raft::{Message, Role};
 use stanchion_replica::apply::{Applier, Config, Effect};
-use stanchion_replica::boot::{Booted, Layout, NewCluster, boot};
+use stanchion_replica::boot::{Booted, Bootstrap, Layout, NewCluster, boot, install_database};
 use stanchion_replica::consensus::{Consensus, ConsensusConfig};
+use stanchion_replica::journal::{Journal, Retention};
+use stanchion_replica::snapshot::of_image;
 use stanchion_replica::{Granted, ReleasePolicy, Round};
-use stanchion_wal::{EntryRef, HardState, Options, SnapshotMark, Wal};
+use stanchion_snap::Snapshotter;
+use stanchion_wal::Options;
 
 pub(crate) struct Member {
     pub(crate) id: u64,
     pub(crate) consensus: Consensus,
     pub(crate) applier: Applier,
-    wal: Wal,
-    wal_dir: std::path::PathBuf,
+    journal: Journal,
+    pub(crate) snapshots: Arc<Snapshotter>,
+    layout: Layout,
     pub(crate) effects: BTreeMap<u64, Effect>,
     pub(crate) granted: Vec<Granted>,
     /// Messages that wait to be carried.
     pub(crate) outbox: Vec<Message>,
     pub(crate) releases: usize,
+    /// Snapshots that were sent.
+    pub(crate) sent: usize,
+    /// Databases on their way, each with the message that announces it.
+    pub(crate) databases: Vec<(Message, Vec<u8>)>,
+    /// Databases of others that were put in place.
+    pub(crate) installed: usize,
     pub(crate) hub: stanchion_watch::Hub,
     requests: u64,
 }
@@ -42,6 +52,10 @@ pub(crate) fn founders(names: &[&str], own: &str) -> NewCluster {
 
 impl Member {
     pub(crate) fn start(dir: &Path, cluster: &NewCluster, release: ReleasePolicy) -> Member {
+        Member::start_as(dir, &Bootstrap::New(cluster.clone()), release)
+    }
+
+    pub(crate) fn start_as(dir: &Path, bootstrap: &Bootstrap, release: ReleasePolicy) -> Member {
         let config = Config {
             quota_bytes: None,
             max_learners: 1,
@@ -51,7 +65,7 @@ impl Member {
         let layout = Layout::new(dir, None);
         let wal_options = Options::default().segment_size(1 << 16);
         let booted: Booted =
-            boot(Arc::new(RealDisk), &layout, config, &StoreOptions::default(), wal_options, cluster)
+            boot(Arc::new(RealDisk), &layout, config, &StoreOptions::default(), wal_options, bootstrap)
                 .expect("it starts");
         let id = booted.identity.member_id;
         let consensus_config = ConsensusConfig {
@@ -66,12 +80,17 @@ impl Member {
         let mut consensus = Consensus::new(id, &booted.start, &consensus_config).expect("the log fits");
         consensus.start().expect("it may campaign");
         let hub = stanchion_watch::Hub::new(booted.applier.store().revision(), 128);
+        let retention = Retention { segments: 1, snapshots: 2 };
         Member {
             id,
             consensus,
             applier: booted.applier,
-            wal: booted.wal,
-            wal_dir: layout.wal.clone(),
+            journal: Journal::new(Arc::new(RealDisk), booted.wal, booted.snapshots.clone(), retention),
+            snapshots: booted.snapshots,
+            layout,
+            sent: 0,
+            databases: Vec::new(),
+            installed: 0,
             effects: BTreeMap::new(),
             granted: Vec::new(),
             outbox: Vec::new(),
@@ -88,18 +107,15 @@ impl Member {
             self.outbox.extend(outputs.messages);
             self.granted.extend(outputs.granted);
             let idle = outputs.append.is_empty() && outputs.apply.is_empty() && outputs.release.is_none();
+            for message in outputs.snapshots {
+                self.send_database(message);
+            }
             for work in outputs.append {
-                let entries: Vec<EntryRef<'_>> = work
-                    .entries()
-                    .iter()
-                    .map(|e| EntryRef::new(e.index, e.term, e.entry_type as u8, &e.data))
-                    .collect();
-                let state = work.hard_state().map_or(HardState::default(), |hs| HardState {
-                    term: hs.term,
-                    vote: hs.vote,
-                    commit: hs.commit,
-                });
-                self.wal.save(&state, &entries).expect("the log takes it");
+                self.journal.append(&work).expect("the log takes it");
+                self.journal.sync().expect("the log is durable");
+                if let Some(snapshot) = work.snapshot() {
+                    self.install(snapshot.metadata.index);
+                }
                 self.consensus.handle_appended(work).expect("raft goes on");
             }
             for work in outputs.apply {
@@ -116,18 +132,58 @@ impl Member {
                 self.consensus.handle_applied(done.work).expect("raft goes on");
             }
             if let Some(release) = outputs.release {
-                self.applier.store().commit().expect("the store commits");
-                self.wal
-                    .save_snapshot(&SnapshotMark::new(release.index, release.term))
-                    .expect("the log takes it");
-                self.wal.release_to(release.keep_from).expect("the log lets go");
-                stanchion_wal::purge(&RealDisk, &self.wal_dir, 1).expect("released segments go");
+                let (snapshot, _) = self.image();
+                let release = release.at(&snapshot.metadata);
+                self.journal.release(&release, &snapshot).expect("the log lets go");
                 self.consensus.handle_released(&release).expect("raft goes on");
                 self.releases += 1;
             }
             if idle {
                 return;
             }
+        }
+    }
+
+    /// The committed database as a snapshot, and its bytes.
+    pub(crate) fn image(&self) -> (stanchion_raft::Snapshot, Vec<u8>) {
+        self.applier.store().commit().expect("the store commits");
+        let image = self.applier.store().read();
+        let mut bytes = Vec::new();
+        image.write_file_to(&mut bytes).expect("the file is read");
+        (of_image(&image).expect("the file's records are read"), bytes)
+    }
+
+    fn send_database(&mut self, mut message: Message) {
+        let (snapshot, bytes) = self.image();
+        self.consensus.handle_snapshot_started(message.to, snapshot.metadata.index);
+        message.snapshot = Some(Box::new(snapshot));
+        self.databases.push((message, bytes));
+        self.sent += 1;
+    }
+
+    /// Takes a database from another member, up to the message that raft is given.
+    pub(crate) fn receive_database(&mut self, message: Message, bytes: &[u8]) {
+        let index = message.snapshot.as_ref().expect("a snapshot message").metadata.index;
+        let mut receiver = self.snapshots.receive_database(index).expect("it begins");
+        receiver.write(bytes).expect("it is written");
+        receiver.finish(bytes.len() as u64).expect("it is complete");
+        self.consensus.handle_message(message).expect("raft takes it");
+    }
+
+    fn install(&mut self, index: u64) {
+        install_database(&self.snapshots, &self.layout, index).expect("it was received");
+        let opened = Store::open(Arc::new(RealDisk), &self.layout.db, &StoreOptions::default());
+        let (store, recovered) = opened.expect("the database opens");
+        self.applier.install(Arc::new(store), &recovered).expect("its records are read");
+        self.hub.restore(self.applier.store().revision());
+        self.installed += 1;
+    }
+
+    /// Writes what raft wants durable and goes no further, as a member that stops there.
+    pub(crate) fn run_only_the_journal(&mut self) {
+        for work in self.consensus.take_outputs().expect("raft goes on").append {
+            self.journal.append(&work).expect("the log takes it");
+            self.journal.sync().expect("the log is durable");
         }
     }
 
@@ -171,11 +227,13 @@ pub(crate) struct Cluster {
     wire: VecDeque<Message>,
     /// Messages from and to these are lost.
     pub(crate) cut_off: Vec<u64>,
+    /// So many databases are lost on their way.
+    pub(crate) lose_databases: usize,
 }
 
 impl Cluster {
     pub(crate) fn new(members: Vec<Member>) -> Cluster {
-        Cluster { members, wire: VecDeque::new(), cut_off: Vec::new() }
+        Cluster { members, wire: VecDeque::new(), cut_off: Vec::new(), lose_databases: 0 }
     }
 
     /// Carries messages and does work until nothing moves.
@@ -185,7 +243,8 @@ impl Cluster {
                 member.run();
                 self.wire.append(&mut VecDeque::from(std::mem::take(&mut member.outbox)));
             }
-            if self.wire.is_empty() {
+            let databases = self.carry_databases();
+            if self.wire.is_empty() && databases == 0 {
                 return;
             }
             for message in std::mem::take(&mut self.wire) {
@@ -200,6 +259,28 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Carries databases; returns how many set out. One to a member that cannot be reached is reported as lost.
+    fn carry_databases(&mut self) -> usize {
+        let mut on_the_way = Vec::new();
+        for member in &mut self.members {
+            on_the_way.append(&mut member.databases);
+        }
+        for (message, bytes) in &on_the_way {
+            let (from, to) = (message.from, message.to);
+            let lost = self.lose_databases > 0;
+            self.lose_databases = self.lose_databases.saturating_sub(1);
+            let reachable = !lost && !self.cut_off.contains(&to) && !self.cut_off.contains(&from);
+            let receiver = self.members.iter_mut().find(|member| reachable && member.id == to);
+            let delivered = receiver.is_some();
+            if let Some(receiver) = receiver {
+                receiver.receive_database(message.clone(), bytes);
+            }
+            let sender = self.members.iter_mut().find(|member| member.id == from);
+            sender.expect("it has just sent").consensus.handle_snapshot_sent(to, delivered);
+        }
+        on_the_way.len()
     }
 
     /// Passes `ticks` ticks, settling after each.

@@ -1,0 +1,133 @@
+//! The order in which a member's log and snapshot files are written.
+//!
+//! What lives here: which record goes before which, so that a crash between any two leaves a directory that starts,
+//! here and under etcd. What may not: threads, deciding when to sync, the database.
+
+use std::sync::Arc;
+
+use stanchion_disk::Disk;
+use stanchion_raft::Snapshot;
+use stanchion_snap::Snapshotter;
+use stanchion_wal::{EntryRef, HardState, SnapshotMark, Wal};
+
+use crate::consensus::AppendWork;
+use crate::release::Release;
+
+/// Why the log or the snapshot files cannot be written. A member that meets it must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The log failed.
+    #[error(transparent)]
+    Wal(#[from] stanchion_wal::Error),
+    /// A snapshot file failed.
+    #[error(transparent)]
+    Snapshot(#[from] stanchion_snap::Error),
+}
+
+/// How much is kept on disk beyond what is needed; 0 keeps all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Segments of the log (`--max-wals`).
+    pub segments: usize,
+    /// Snapshot files (`--max-snapshots`).
+    pub snapshots: usize,
+}
+
+/// A member's log with its snapshot files.
+#[derive(Debug)]
+pub struct Journal {
+    disk: Arc<dyn Disk>,
+    wal: Wal,
+    snapshots: Arc<Snapshotter>,
+    retention: Retention,
+}
+
+impl Journal {
+    /// Over an open log.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, wal: Wal, snapshots: Arc<Snapshotter>, retention: Retention) -> Journal {
+        Journal { disk, wal, snapshots, retention }
+    }
+
+    /// Appends what raft wants durable; it is after the next [`sync`](Self::sync).
+    ///
+    /// A leader's snapshot is durable at once, in etcd's order: the file, its mark in the log, then the hard state,
+    /// without which the mark does not count. Its database must have been received before, and is to be
+    /// [put in place](crate::boot::install_database) after the sync; a start does that if a crash came first.
+    ///
+    /// # Errors
+    /// [`JournalError`]: stop.
+    pub fn append(&mut self, work: &AppendWork) -> Result<(), JournalError> {
+        if let Some(snapshot) = work.snapshot() {
+            self.save_snapshot(snapshot)?;
+        }
+        let refs: Vec<EntryRef<'_>> = work
+            .entries()
+            .iter()
+            .map(|entry| EntryRef::new(entry.index, entry.term, entry.entry_type as u8, &entry.data))
+            .collect();
+        let state = work.hard_state().map_or(HardState::default(), |hs| HardState {
+            term: hs.term,
+            vote: hs.vote,
+            commit: hs.commit,
+        });
+        self.wal.append(&state, &refs)?;
+        Ok(())
+    }
+
+    /// Whether a sync would make anything durable that somebody may rely on.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.wal.needs_sync()
+    }
+
+    /// Makes everything that was appended durable.
+    ///
+    /// # Errors
+    /// [`JournalError`]: stop.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        Ok(self.wal.sync()?)
+    }
+
+    /// Starts the next segment if this one is full: best done while nobody waits.
+    ///
+    /// # Errors
+    /// [`JournalError`]: stop.
+    pub fn cut_if_due(&mut self) -> Result<(), JournalError> {
+        Ok(self.wal.cut_if_due()?)
+    }
+
+    /// Marks the log for a release whose snapshot is that of the committed database, and lets go of what is before.
+    ///
+    /// # Errors
+    /// [`JournalError`]: stop.
+    pub fn release(&mut self, release: &Release, snapshot: &Snapshot) -> Result<(), JournalError> {
+        self.save_snapshot(snapshot)?;
+        self.wal.release_to(release.keep_from)?;
+        if self.retention.segments > 0 {
+            stanchion_wal::purge(&*self.disk, self.wal.dir(), self.retention.segments)?;
+        }
+        if self.retention.snapshots > 0 {
+            self.snapshots.purge(self.retention.snapshots)?;
+        }
+        self.snapshots.remove_databases_below(snapshot.metadata.index)?;
+        Ok(())
+    }
+
+    /// Closes the log.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn close(self) -> Result<(), JournalError> {
+        Ok(self.wal.close()?)
+    }
+
+    /// The file before the mark: every mark that counts has its file.
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        let metadata = &snapshot.metadata;
+        self.snapshots.save(metadata.term, metadata.index, &snapshot.encode())?;
+        let conf_state = Some(metadata.conf_state.encode().into());
+        self.wal.save_snapshot(&SnapshotMark { index: metadata.index, term: metadata.term, conf_state })?;
+        Ok(())
+    }
+}
