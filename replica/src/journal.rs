@@ -75,6 +75,12 @@ impl Journal {
         Ok(())
     }
 
+    /// The segment that is being written, and the offset in it at which the next record goes, in bytes.
+    #[must_use]
+    pub fn tail(&self) -> (stanchion_wal::SegmentName, u64) {
+        self.wal.tail()
+    }
+
     /// Whether a sync would make anything durable that somebody may rely on.
     #[must_use]
     pub fn needs_sync(&self) -> bool {

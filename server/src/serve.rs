@@ -12,7 +12,8 @@ use prost::Message as _;
 use stanchion_api::membershippb;
 use stanchion_api::raft_request::RequestKind;
 use stanchion_replica::ReleasePolicy;
-use stanchion_replica::boot::NewCluster;
+use stanchion_replica::boot::{Bootstrap, NewCluster};
+use stanchion_replica::journal::Retention;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, ETCD_VERSION, GATES, Notice, Stage};
@@ -155,7 +156,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
     Ok(RuntimeConfig {
         data_dir: config.data_dir.clone(),
         wal_dir: config.dedicated_wal_dir.then(|| config.wal_dir.clone()),
-        new_cluster: new_cluster(config),
+        bootstrap: Bootstrap::New(new_cluster(config)),
         tick: config.heartbeat_interval,
         election_ticks: u32::try_from(config.election_ticks()).context("--election-timeout")?,
         request_timeout: config.request_timeout(),
@@ -167,7 +168,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
             snapshot_count: config.snapshot_count,
             catch_up_entries: config.snapshot_catchup_entries,
         },
-        max_wals: usize::try_from(config.max_wals).unwrap_or(usize::MAX),
+        retention: Retention { segments: count(config.max_wals), snapshots: count(config.max_snapshots) },
         commit_interval: config.backend_batch_interval,
         commit_changes: config.backend_batch_limit,
         compaction_batch: config.compaction_batch_limit,
@@ -178,6 +179,11 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         hold_cluster_version: config.hold_cluster_version,
         unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// A count of files; beyond what can be counted is as good as all.
+fn count(files: u64) -> usize {
+    usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 /// `name=url,name=url,…`; a name that comes again adds a URL to its member.

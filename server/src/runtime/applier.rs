@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::fatal;
 use super::figures::ApplyFigures;
 use super::handle::Handle;
+use super::install::Installer;
 use super::raft_loop::ToRaft;
 use super::shared::{Shared, View};
 use super::versions;
@@ -29,6 +30,8 @@ use crate::metrics::Metrics;
 pub(super) enum ToApplier {
     /// Committed entries.
     Work(ApplyWork),
+    /// A leader's snapshot is in the log and its database was received: put that in place, then say so.
+    Install { index: u64, done: Sender<()> },
     /// The leader or this member's role has changed.
     Leadership(Leadership),
     /// Renew a lease.
@@ -57,6 +60,7 @@ pub(super) struct ApplierLoop {
     pub(super) leads: Option<u64>,
     /// The newest term whose first entry is applied.
     pub(super) opened_term: u64,
+    pub(super) installer: Installer,
 }
 
 impl ApplierLoop {
@@ -82,6 +86,11 @@ impl ApplierLoop {
     fn take(&mut self, input: ToApplier) {
         match input {
             ToApplier::Work(work) => self.apply(work),
+            ToApplier::Install { index, done } => {
+                self.install(index);
+                // The log writer ends only after the applier.
+                let _ = done.send(());
+            }
             ToApplier::Leadership(leadership) => {
                 self.leads = (leadership.role == Role::Leader).then_some(leadership.term);
                 self.settle_primary();

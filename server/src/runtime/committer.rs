@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use stanchion_mvcc::{CommitSchedule, Committed, CompactionStep, Store};
+use stanchion_mvcc::{CommitSchedule, Committed, CompactionStep, ReadTxn, Store};
+use stanchion_raft::Snapshot;
 use stanchion_replica::Release;
+use stanchion_replica::snapshot::of_image;
 
 use super::log_writer::ToWriter;
+use super::store_cell::StoreCell;
 use super::{RuntimeConfig, fatal};
 use crate::metrics::Metrics;
 
@@ -22,7 +25,7 @@ pub(super) enum ToCommitter {
 const TURN: Duration = Duration::from_millis(10);
 
 pub(super) struct Committer {
-    store: Arc<Store>,
+    store: Arc<StoreCell>,
     inbox: Receiver<ToCommitter>,
     to_writer: Sender<ToWriter>,
     schedule: CommitSchedule,
@@ -35,7 +38,7 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(
-        store: Arc<Store>,
+        store: Arc<StoreCell>,
         inbox: Receiver<ToCommitter>,
         to_writer: Sender<ToWriter>,
         config: &RuntimeConfig,
@@ -51,10 +54,12 @@ impl Committer {
         loop {
             match self.inbox.recv_timeout(TURN) {
                 Ok(ToCommitter::Release(release)) => {
-                    let began = Instant::now();
-                    let committed = self.store.commit();
-                    self.committed(began, committed);
-                    let _ = self.to_writer.send(ToWriter::Release(release));
+                    let snapshot = match self.snapshot() {
+                        Ok((snapshot, _)) => snapshot,
+                        Err(error) => fatal("the database cannot be written", &error),
+                    };
+                    let release = release.at(&snapshot.metadata);
+                    let _ = self.to_writer.send(ToWriter::Release(release, Box::new(snapshot)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -64,12 +69,20 @@ impl Committer {
                 }
             }
             let began = Instant::now();
-            let committed = self.schedule.step(&self.store, self.clock.elapsed());
+            let committed = self.schedule.step(&self.store.now(), self.clock.elapsed());
             self.committed(began, committed);
-            if self.store.is_compacting() {
+            if self.store.now().is_compacting() {
                 self.compact();
             }
         }
+    }
+
+    /// Everything that is applied, in the file, as a snapshot and as an image to read it from.
+    fn snapshot(&self) -> stanchion_mvcc::Result<(Snapshot, ReadTxn)> {
+        let store = self.store.now();
+        commit_now(&store, &self.metrics)?;
+        let image = store.read();
+        Ok((of_image(&image)?, image))
     }
 
     fn committed(&self, began: Instant, result: stanchion_mvcc::Result<Option<Committed>>) {
@@ -81,7 +94,7 @@ impl Committer {
 
     fn compact(&mut self) {
         let began = Instant::now();
-        let step = match self.store.compaction_step(self.compaction_batch) {
+        let step = match self.store.now().compaction_step(self.compaction_batch) {
             Ok(step) => step,
             Err(error) => fatal("the database cannot be written", &error),
         };

@@ -28,7 +28,7 @@ impl Handle {
     }
 
     fn set_store_gauges(&self, metrics: &Metrics) {
-        let store = &self.store;
+        let store = self.store.now();
         metrics.mvcc.db_size.set(store.size().cast_signed());
         metrics.mvcc.db_size_in_use.set(store.size_in_use().cast_signed());
         metrics.debugging.current_revision.set(store.revision());

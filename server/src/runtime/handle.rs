@@ -23,6 +23,7 @@ use super::figures::RequestFigures;
 use super::proposer::Proposer;
 use super::raft_loop::ToRaft;
 use super::shared::Shared;
+use super::store_cell::StoreCell;
 use super::watch::WatchHub;
 use super::{RuntimeConfig, answers};
 use crate::config::ETCD_VERSION;
@@ -40,7 +41,7 @@ const WAITING_MAX: usize = 100_000;
 /// A running member.
 pub(super) struct Handle {
     pub(super) shared: Arc<Shared>,
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<StoreCell>,
     pub(super) watch: Arc<WatchHub>,
     pub(super) proposer: Proposer,
     to_applier: Sender<ToApplier>,
@@ -69,7 +70,7 @@ impl Handle {
     pub(super) fn new(
         config: &RuntimeConfig,
         shared: Arc<Shared>,
-        store: Arc<Store>,
+        store: Arc<StoreCell>,
         watch: Arc<WatchHub>,
         proposer: Proposer,
         to_applier: Sender<ToApplier>,
@@ -92,8 +93,8 @@ impl Handle {
         }
     }
 
-    pub(super) fn store(&self) -> &Arc<Store> {
-        &self.store
+    pub(super) fn store(&self) -> Arc<Store> {
+        self.store.now()
     }
 
     /// Ends the applier; the others end with the raft thread.
@@ -128,11 +129,11 @@ fn unbuilt<T: Send + 'static>(what: &'static str) -> Answer<T> {
 
 impl Member for Handle {
     fn standing(&self) -> Standing {
-        Handle::standing_of(&self.shared, &self.store)
+        Handle::standing_of(&self.shared, &self.store.now())
     }
 
     fn versions(&self) -> Versions {
-        let storage = schema::storage_version(&self.store.read()).ok().flatten();
+        let storage = schema::storage_version(&self.store.now().read()).ok().flatten();
         let view = self.shared.view.read();
         Versions {
             server: ETCD_VERSION.to_owned(),
@@ -143,7 +144,7 @@ impl Member for Handle {
     }
 
     fn space(&self) -> Space {
-        Space { allocated: self.store.size(), quota: self.quota_bytes }
+        Space { allocated: self.store.now().size(), quota: self.quota_bytes }
     }
 
     fn refresh(&self, metrics: &Metrics) {
@@ -195,10 +196,10 @@ impl Member for Handle {
             let reply = submitted.await;
             figures.proposed(kind, began, reply.is_ok());
             let reply = reply?;
-            while physical && store.is_compacting() {
+            while physical && store.now().is_compacting() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            Ok(answers::encode(reply, &Handle::standing_of(&shared, &store)))
+            Ok(answers::encode(reply, &Handle::standing_of(&shared, &store.now())))
         })
     }
 
@@ -214,6 +215,7 @@ impl Member for Handle {
                 barrier.await?;
             }
             let began = Instant::now();
+            let store = store.now();
             let options = range_options(&request).map_err(answers::refused)?;
             let image = store.read();
             let result = image
@@ -238,6 +240,7 @@ impl Member for Handle {
                 barrier.await?;
             }
             let began = Instant::now();
+            let store = store.now();
             let response = read_txn(&mut store.read(), &request).map_err(answers::read_failed);
             figures.read_txn(&request, began, response.is_ok());
             let response = response?;

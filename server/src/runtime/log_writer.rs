@@ -1,15 +1,15 @@
 //! The log writer: one `fdatasync` for everything that has gathered while the last one ran.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use stanchion_disk::Disk;
+use stanchion_raft::Snapshot;
 use stanchion_replica::Release;
 use stanchion_replica::consensus::AppendWork;
-use stanchion_wal::{EntryRef, HardState, SnapshotMark, Wal};
+use stanchion_replica::journal::{Journal, JournalError};
 
+use super::applier::ToApplier;
 use super::fatal;
 use super::raft_loop::ToRaft;
 use crate::metrics::Metrics;
@@ -20,19 +20,16 @@ pub(super) enum ToWriter {
     /// To be made durable.
     Append(Vec<AppendWork>),
     /// The database holds everything up to here: mark it, and let go of what is before.
-    Release(Release),
+    Release(Release, Box<Snapshot>),
     /// End.
     Stop,
 }
 
 pub(super) struct LogWriter {
-    pub(super) wal: Wal,
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
-    /// Segments that are kept; 0 keeps all.
-    pub(super) keep: usize,
+    pub(super) journal: Journal,
     pub(super) inbox: Receiver<ToWriter>,
     pub(super) to_raft: Sender<ToRaft>,
+    pub(super) to_applier: Sender<ToApplier>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -50,15 +47,15 @@ impl LogWriter {
                 Err(error) => fatal("the log cannot be written", &error),
             }
         }
-        if let Err(error) = self.wal.close() {
+        if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the log could not be closed");
         }
     }
 
     /// Returns whether to go on.
-    fn write(&mut self, gathered: Vec<ToWriter>) -> stanchion_wal::Result<bool> {
+    fn write(&mut self, gathered: Vec<ToWriter>) -> Result<bool, JournalError> {
         let began = Instant::now();
-        let (segment, offset) = self.wal.tail();
+        let (segment, offset) = self.journal.tail();
         let mut durable = Vec::new();
         let mut releases = Vec::new();
         let mut go_on = true;
@@ -66,38 +63,40 @@ impl LogWriter {
             match input {
                 ToWriter::Append(works) => {
                     for work in works {
-                        self.append(&work)?;
+                        self.journal.append(&work)?;
                         durable.push(work);
                     }
                 }
-                ToWriter::Release(release) => releases.push(release),
+                ToWriter::Release(release, snapshot) => releases.push((release, snapshot)),
                 ToWriter::Stop => go_on = false,
             }
         }
         if !durable.is_empty() {
             self.metrics.wal.write_duration.observe(began.elapsed().as_secs_f64());
         }
-        if self.wal.needs_sync() && durable.iter().any(AppendWork::is_awaited) {
+        if self.journal.needs_sync() && durable.iter().any(AppendWork::is_awaited) {
             self.sync()?;
         }
-        if let (same, end) = self.wal.tail()
+        if let (same, end) = self.journal.tail()
             && same == segment
         {
             self.metrics.wal.write_bytes.add(end.saturating_sub(offset).cast_signed());
         }
+        durable.iter().for_each(|work| self.install(work));
         if !durable.is_empty() {
             let _ = self.to_raft.send(ToRaft::Appended(durable));
-            self.wal.cut_if_due()?;
+            self.journal.cut_if_due()?;
         }
-        for release in releases {
-            self.release(release)?;
+        for (release, snapshot) in releases {
+            self.journal.release(&release, &snapshot)?;
+            let _ = self.to_raft.send(ToRaft::Released(release));
         }
         Ok(go_on)
     }
 
-    fn sync(&mut self) -> stanchion_wal::Result<()> {
+    fn sync(&mut self) -> Result<(), JournalError> {
         let began = Instant::now();
-        self.wal.sync()?;
+        self.journal.sync()?;
         let took = began.elapsed();
         self.metrics.wal.fsync_duration.observe(took.as_secs_f64());
         if took > SLOW_SYNC {
@@ -106,38 +105,12 @@ impl LogWriter {
         Ok(())
     }
 
-    fn append(&mut self, work: &AppendWork) -> stanchion_wal::Result<()> {
-        if let Some(snapshot) = work.snapshot() {
-            let metadata = &snapshot.metadata;
-            let conf_state = Some(metadata.conf_state.encode().into());
-            self.wal.save_snapshot(&SnapshotMark {
-                index: metadata.index,
-                term: metadata.term,
-                conf_state,
-            })?;
-        }
-        let entry = |e: &stanchion_raft::Entry| (e.index, e.term, e.entry_type as u8, e.data.clone());
-        let entries: Vec<_> = work.entries().iter().map(entry).collect();
-        let refs: Vec<EntryRef<'_>> = entries
-            .iter()
-            .map(|(index, term, kind, data)| EntryRef::new(*index, *term, *kind, data))
-            .collect();
-        let state = work.hard_state().map_or(HardState::default(), |hs| HardState {
-            term: hs.term,
-            vote: hs.vote,
-            commit: hs.commit,
-        });
-        self.wal.append(&state, &refs)
-    }
-
-    fn release(&mut self, release: Release) -> stanchion_wal::Result<()> {
-        let conf_state = Some(release.conf_state.encode().into());
-        self.wal.save_snapshot(&SnapshotMark { index: release.index, term: release.term, conf_state })?;
-        self.wal.release_to(release.keep_from)?;
-        if self.keep > 0 {
-            stanchion_wal::purge(&*self.disk, &self.dir, self.keep)?;
-        }
-        let _ = self.to_raft.send(ToRaft::Released(release));
-        Ok(())
+    /// Raft is told of a snapshot only when the state is the snapshot's: what is committed behind it is applied to that.
+    fn install(&self, work: &AppendWork) {
+        let Some(snapshot) = work.snapshot() else { return };
+        let (done, installed) = channel();
+        let _ = self.to_applier.send(ToApplier::Install { index: snapshot.metadata.index, done });
+        // An applier that is gone has ended the process, or is about to.
+        let _ = installed.recv();
     }
 }

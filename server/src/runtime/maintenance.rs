@@ -42,13 +42,13 @@ impl Handle {
         pb::StatusResponse {
             header: None,
             version: versions.server,
-            db_size: self.store.size().cast_signed(),
+            db_size: self.store.now().size().cast_signed(),
             leader: standing.leader,
             raft_index: raft.commit,
             raft_term: raft.term,
             raft_applied_index: raft.applied,
             errors,
-            db_size_in_use: self.store.size_in_use().cast_signed(),
+            db_size_in_use: self.store.now().size_in_use().cast_signed(),
             is_learner: standing.is_learner,
             storage_version: versions.storage.unwrap_or_default(),
             db_size_quota: self.quota_bytes.map_or(DEFAULT_QUOTA, u64::cast_signed),
@@ -58,7 +58,7 @@ impl Handle {
 
     /// Over the file as it is with everything that is applied.
     pub(super) fn hash_file(&self) -> Answer<u32> {
-        let (store, metrics) = (self.store.clone(), self.proposer.metrics.clone());
+        let (store, metrics) = (self.store.now(), self.proposer.metrics.clone());
         answer(on_disk(move || {
             let _timer = metrics.mvcc.hash_duration.start_timer();
             commit_now(&store, &metrics).map_err(Refusal::unknown)?;
@@ -67,7 +67,7 @@ impl Handle {
     }
 
     pub(super) fn hash_history(&self, revision: i64) -> Answer<pb::HashKvResponse> {
-        let (store, metrics) = (self.store.clone(), self.proposer.metrics.clone());
+        let (store, metrics) = (self.store.now(), self.proposer.metrics.clone());
         answer(on_disk(move || {
             let _timer = metrics.mvcc.hash_rev_duration.start_timer();
             let hash = store.hash_kv(revision).map_err(|error| answers::read_failed(error.into()))?;
@@ -82,7 +82,7 @@ impl Handle {
 
     /// Commits what is pending and opens an image; writers go on meanwhile.
     pub(super) fn open_image(&self) -> Answer<Image> {
-        let store = self.store.clone();
+        let store = self.store.now();
         let version = self.versions().storage.unwrap_or_default();
         let metrics = self.proposer.metrics.clone();
         answer(async move {

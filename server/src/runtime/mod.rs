@@ -17,12 +17,14 @@ mod committer;
 mod figures;
 mod gauges;
 mod handle;
+mod install;
 mod log_writer;
 mod maintenance;
 mod proposer;
 mod raft_loop;
 mod reconfiguration;
 mod shared;
+mod store_cell;
 mod versions;
 mod watch;
 
@@ -34,8 +36,9 @@ use std::time::{Duration, Instant};
 
 use stanchion_disk::{Disk, RealDisk};
 use stanchion_mvcc::StoreOptions;
-use stanchion_replica::boot::{BootError, Layout, NewCluster, boot};
+use stanchion_replica::boot::{BootError, Bootstrap, Layout, boot};
 use stanchion_replica::consensus::{Consensus, ConsensusConfig, ConsensusError};
+use stanchion_replica::journal::{Journal, Retention};
 use stanchion_replica::membership::RequestIds;
 use stanchion_replica::{ReleasePolicy, apply};
 
@@ -56,8 +59,8 @@ pub struct RuntimeConfig {
     pub data_dir: PathBuf,
     /// The log's own directory, if it is not below `data_dir`.
     pub wal_dir: Option<PathBuf>,
-    /// The cluster to be made if the directory is empty.
-    pub new_cluster: NewCluster,
+    /// How to begin if the directory is empty.
+    pub bootstrap: Bootstrap,
     /// One raft tick.
     pub tick: Duration,
     /// Ticks in an election timeout.
@@ -74,8 +77,8 @@ pub struct RuntimeConfig {
     pub pre_vote: bool,
     /// When the log is released.
     pub release: ReleasePolicy,
-    /// Segments of the log that are kept; 0 keeps all.
-    pub max_wals: usize,
+    /// What is kept of the log and of snapshot files.
+    pub retention: Retention,
     /// Longest time before pending writes are committed.
     pub commit_interval: Duration,
     /// Pending operations that trigger a commit.
@@ -151,7 +154,7 @@ impl Runtime {
         let store_options = StoreOptions { sync: !config.unsafe_no_fsync, ..StoreOptions::default() };
         let wal_options = stanchion_wal::Options::default();
         let booted =
-            boot(disk.clone(), &layout, apply_config, &store_options, wal_options, &config.new_cluster)?;
+            boot(disk.clone(), &layout, apply_config, &store_options, wal_options, &config.bootstrap)?;
         if let Some(repair) = booted.recovery.as_ref().and_then(|recovery| recovery.repair.as_ref()) {
             tracing::warn!(?repair, "the log's torn end was cut off");
         }
@@ -173,7 +176,8 @@ impl Runtime {
         let consensus = Consensus::new(identity.member_id, &booted.start, &consensus_config)?;
 
         let shared = Arc::new(Shared::new(identity, &booted.applier));
-        let watch = watch::WatchHub::new(booted.applier.store().clone());
+        let store = store_cell::StoreCell::new(booted.applier.store().clone());
+        let watch = watch::WatchHub::new(store.clone());
         let (to_raft, raft_inbox) = channel();
         let (to_writer, writer_inbox) = channel();
         let (to_applier, applier_inbox) = channel();
@@ -183,7 +187,7 @@ impl Runtime {
         let handle = Arc::new(Handle::new(
             &config,
             shared.clone(),
-            booted.applier.store().clone(),
+            store.clone(),
             watch.clone(),
             proposer::Proposer {
                 shared: shared.clone(),
@@ -199,19 +203,17 @@ impl Runtime {
             consensus,
             raft_inbox,
             to_writer.clone(),
-            to_applier,
+            to_applier.clone(),
             to_committer,
             shared.clone(),
             config.tick,
             metrics.clone(),
         );
         let writer = log_writer::LogWriter {
-            wal: booted.wal,
-            disk,
-            dir: layout.wal.clone(),
-            keep: config.max_wals,
+            journal: Journal::new(disk.clone(), booted.wal, booted.snapshots.clone(), config.retention),
             inbox: writer_inbox,
             to_raft: to_raft.clone(),
+            to_applier: to_applier.clone(),
             metrics: metrics.clone(),
         };
         let applier = applier::ApplierLoop {
@@ -227,15 +229,16 @@ impl Runtime {
             extend_ms: election_ms,
             leads: None,
             opened_term: 0,
+            installer: install::Installer {
+                disk,
+                layout,
+                options: store_options,
+                snapshots: booted.snapshots,
+                store: store.clone(),
+            },
         };
-        let committer = committer::Committer::new(
-            handle.store().clone(),
-            committer_inbox,
-            to_writer,
-            &config,
-            clock,
-            metrics.clone(),
-        );
+        let committer =
+            committer::Committer::new(store, committer_inbox, to_writer, &config, clock, metrics.clone());
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
         let others = vec![

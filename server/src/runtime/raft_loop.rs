@@ -209,6 +209,9 @@ impl RaftLoop {
         }
         // Peers are reached by the peer layer; a member that serves alone has none.
         drop(outputs.messages);
+        for message in outputs.snapshots {
+            self.consensus.handle_snapshot_sent(message.to, false);
+        }
         if !outputs.append.is_empty() {
             // A thread that is gone has ended the process, or is about to.
             let _ = self.to_writer.send(ToWriter::Append(outputs.append));

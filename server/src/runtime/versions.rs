@@ -90,11 +90,12 @@ fn bring_storage(handle: &Handle) {
         return;
     }
     // A file without term cannot be told from one of 3.4, and becomes 3.6 no earlier than with its first entry.
-    if handle.store.applied() == Applied::default() {
+    if handle.store.now().applied() == Applied::default() {
         return;
     }
     let text = next.map(Version::full);
-    let mut txn = handle.store.write();
+    let store = handle.store.now();
+    let mut txn = store.write();
     schema::put_storage_version(&mut txn, text.as_deref());
     let _ = txn.end();
     tracing::info!(new_storage_version = text.as_deref().unwrap_or("3.5.0"), "updated storage version");

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
-use stanchion_mvcc::Store;
 use stanchion_replica::history::History;
 use stanchion_watch::{
     Counts, CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId,
 };
 use tokio::sync::{Notify, mpsc};
 
+use super::store_cell::StoreCell;
 use crate::member::{
     NewWatcher, WATCH_STREAM_CAPACITY, WatchControl, WatchDelivery, WatchStream, WatcherCreated,
     WatcherRefused,
@@ -24,7 +24,7 @@ pub(super) struct WatchHub {
     state: Mutex<State>,
     /// Woken when a watcher needs history, and at the end.
     behind: Condvar,
-    store: Arc<Store>,
+    store: Arc<StoreCell>,
 }
 
 #[derive(Debug)]
@@ -39,8 +39,8 @@ struct State {
 const CHANNEL: usize = 8;
 
 impl WatchHub {
-    pub(super) fn new(store: Arc<Store>) -> Arc<WatchHub> {
-        let hub = Hub::new(store.revision(), WATCH_STREAM_CAPACITY - CHANNEL);
+    pub(super) fn new(store: Arc<StoreCell>) -> Arc<WatchHub> {
+        let hub = Hub::new(store.now().revision(), WATCH_STREAM_CAPACITY - CHANNEL);
         let state = State { hub, pumps: HashMap::new(), stopped: false };
         Arc::new(WatchHub { state: Mutex::new(state), behind: Condvar::new(), store })
     }
@@ -51,6 +51,11 @@ impl WatchHub {
 
     pub(super) fn counts(&self) -> Counts {
         self.state.lock().hub.counts()
+    }
+
+    /// A leader's snapshot has replaced the store: who watches resumes from its history.
+    pub(super) fn restore(&self, revision: i64) {
+        self.with(|hub| hub.restore(revision));
     }
 
     pub(super) fn stop(&self) {
@@ -107,7 +112,7 @@ impl WatchHub {
         if event.created && event.kind == EventKind::Put {
             return event.encoded.clone();
         }
-        let Ok(Some(prev)) = self.store.get(&event.key, event.revision - 1) else {
+        let Ok(Some(prev)) = self.store.now().get(&event.key, event.revision - 1) else {
             return event.encoded.clone();
         };
         let mut out = BytesMut::with_capacity(event.encoded.len() + prev.len() + 8);
@@ -162,7 +167,7 @@ pub(super) fn catch_up_loop(watch: Arc<WatchHub>) -> Box<dyn FnOnce() + Send> {
                 }
             };
             // Taken after the job: it shows everything that was published when the job was made.
-            let caught_up = job.run(&History(watch.store.read()));
+            let caught_up = job.run(&History(watch.store.now().read()));
             let failed = caught_up.error.clone();
             watch.with(|hub| hub.finish_catch_up(caught_up));
             if let Some(error) = failed {
