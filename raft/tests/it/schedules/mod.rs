@@ -5,7 +5,10 @@
 #![allow(unreachable_pub, reason = "parts of one test module")]
 #![expect(clippy::print_stdout, reason = "a run says how many schedules it took")]
 
+mod direct;
+mod heal;
 mod oracle;
+mod plots;
 mod world;
 
 #[cfg(feature = "mutants")]

@@ -222,8 +222,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A message leaves: what it vouches for is durable.
-    pub fn sent(&mut self, message: &Message, disk: &MemStorage) -> Check {
+    /// A message leaves: what it vouches for is durable, and an acknowledged entry is the one of the leader, `receiver`.
+    pub fn sent(&mut self, message: &Message, disk: &MemStorage, receiver: Option<&Node>) -> Check {
         let (id, hard) = (message.from, disk.hard_state());
         match message.msg_type {
             MessageType::VoteResp if !message.reject => {
@@ -253,6 +253,15 @@ impl Oracle {
                     message.index,
                     message.term,
                     hard.term
+                );
+                let leader = receiver.filter(|node| node.is_leader() && node.term() == message.term);
+                let (own, its) =
+                    (disk.term(message.index).ok(), leader.and_then(|node| node.entry_term(message.index)));
+                hold!(
+                    hard.term > message.term || own.is_none() || its.is_none() || own == its,
+                    "node {id} acknowledges {} to a leader of term {}: it has {own:?}, the leader {its:?}",
+                    message.index,
+                    message.term
                 );
                 Ok(())
             }

@@ -37,6 +37,16 @@ impl Troubles {
         transfers: true,
     };
 
+    pub const NONE: Self = Self {
+        loss: false,
+        doubles: false,
+        partitions: false,
+        crashes: false,
+        membership: false,
+        snapshots: false,
+        transfers: false,
+    };
+
     /// Each with one kind less.
     pub fn fewer(self) -> Vec<Self> {
         let mut all = Vec::new();
@@ -57,36 +67,57 @@ impl Troubles {
 }
 
 /// A synchronous node's ready, and how far its work has come.
-struct Work {
+pub struct Work {
     ready: Ready,
     stage: u8,
 }
 
-struct Member {
+pub struct Member {
     /// `None` while it is down.
-    node: Option<Node>,
-    config: Config,
+    pub node: Option<Node>,
+    pub config: Config,
     /// The disk of a node that is down.
-    disk: MemStorage,
-    incarnation: u32,
-    applied: u64,
-    work: Option<Work>,
-    appends: VecDeque<Message>,
-    applies: VecDeque<Message>,
+    pub disk: MemStorage,
+    pub incarnation: u32,
+    pub applied: u64,
+    pub work: Option<Work>,
+    pub appends: VecDeque<Message>,
+    pub applies: VecDeque<Message>,
+    /// What the two threads have told this node and it has not heard yet.
+    pub answers: VecDeque<Message>,
     /// Ticks in 16ths per tick of the world.
-    clock_rate: u64,
-    clock: u64,
+    pub clock_rate: u64,
+    pub clock: u64,
 }
 
 pub struct World {
-    random: Xoshiro256PlusPlus,
-    troubles: Troubles,
-    members: BTreeMap<u64, Member>,
-    wire: Vec<Message>,
+    pub random: Xoshiro256PlusPlus,
+    pub troubles: Troubles,
+    pub members: BTreeMap<u64, Member>,
+    pub wire: Vec<Message>,
     /// Groups that do not hear each other, or nothing.
-    parted: Option<(u64, bool)>,
+    pub parted: Option<(u64, bool)>,
     pub oracle: Oracle,
-    counter: u64,
+    pub counter: u64,
+}
+
+impl Member {
+    /// A node that is down, with a clock of the usual rate.
+    pub fn new(config: Config, disk: MemStorage) -> Self {
+        Self {
+            node: None,
+            config,
+            disk,
+            incarnation: 0,
+            applied: 0,
+            work: None,
+            appends: VecDeque::new(),
+            applies: VecDeque::new(),
+            answers: VecDeque::new(),
+            clock_rate: 16,
+            clock: 0,
+        }
+    }
 }
 
 const WIRE_MAX: usize = 400;
@@ -128,19 +159,7 @@ impl World {
             step_down_on_removal: cluster >> 8 & 1 == 0,
             ..Config::new(id)
         };
-        let clock_rate = 12 + self.below(9);
-        let member = Member {
-            node: None,
-            config,
-            disk,
-            incarnation: 0,
-            applied: 0,
-            work: None,
-            appends: VecDeque::new(),
-            applies: VecDeque::new(),
-            clock_rate,
-            clock: 0,
-        };
+        let member = Member { clock_rate: 12 + self.below(9), ..Member::new(config, disk) };
         self.members.insert(id, member);
         self.start(id);
     }
@@ -149,7 +168,7 @@ impl World {
         self.random.next_u64() % n
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
@@ -158,11 +177,11 @@ impl World {
         1 + self.below(n)
     }
 
-    fn member(&mut self, id: u64) -> &mut Member {
+    pub fn member(&mut self, id: u64) -> &mut Member {
         self.members.get_mut(&id).unwrap_or_else(|| panic!("no node {id}"))
     }
 
-    fn start(&mut self, id: u64) {
+    pub fn start(&mut self, id: u64) {
         let seed = self.random.next_u64();
         let member = self.member(id);
         let disk = std::mem::take(&mut member.disk);
@@ -175,13 +194,14 @@ impl World {
     }
 
     /// Everything that is not on the disk is gone.
-    fn crash(&mut self, id: u64) {
+    pub fn crash(&mut self, id: u64) {
         let member = self.member(id);
         if let Some(node) = member.node.take() {
             member.disk = node.storage().clone();
             member.work = None;
             member.appends.clear();
             member.applies.clear();
+            member.answers.clear();
         }
     }
 
@@ -202,7 +222,7 @@ impl World {
         match self.below(1000) {
             0..400 => {
                 for _ in 0..=self.below(3) {
-                    self.deliver()?;
+                    self.deliver_any()?;
                 }
             }
             400..430 => self.tick(id),
@@ -241,7 +261,7 @@ impl World {
         self.parted = Some((mask, self.one_in(3)));
     }
 
-    fn with(&mut self, id: u64, act: impl FnOnce(&mut Node)) {
+    pub fn with(&mut self, id: u64, act: impl FnOnce(&mut Node)) {
         if let Some(node) = &mut self.member(id).node {
             act(node);
         }
@@ -259,20 +279,20 @@ impl World {
         }
     }
 
-    fn tick_all(&mut self) {
+    pub fn tick_all(&mut self) {
         for id in 1..=self.members.len() as u64 {
             self.tick(id);
         }
     }
 
-    fn propose(&mut self, id: u64) {
+    pub fn propose(&mut self, id: u64) {
         self.counter += 1;
         let mut payload = self.counter.to_le_bytes().to_vec();
         payload.resize(8 + (self.counter % 5) as usize * 16, b'x');
         self.with(id, |node| drop(node.propose(payload)));
     }
 
-    fn read(&mut self, id: u64) {
+    pub fn read(&mut self, id: u64) {
         self.counter += 1;
         let context = self.counter;
         self.oracle.read_issued(context);
@@ -295,7 +315,7 @@ impl World {
     }
 
     /// Makes a snapshot at the applied index and forgets some of the log before it.
-    fn snapshot(&mut self, id: u64, keep: u64) {
+    pub fn snapshot(&mut self, id: u64, keep: u64) {
         let applied = self.member(id).applied;
         let configuration = self.oracle.configuration_at(applied);
         self.with(id, |node| {
@@ -310,7 +330,8 @@ impl World {
         });
     }
 
-    fn deliver(&mut self) -> Check {
+    /// One message of the wire, any, arrives or is lost.
+    pub fn deliver_any(&mut self) -> Check {
         if self.wire.is_empty() {
             return Ok(());
         }
@@ -339,7 +360,8 @@ impl World {
     fn send(&mut self, from: u64, message: Message) -> Check {
         let member = self.members.get(&from).ok_or("an unknown sender")?;
         let disk = member.node.as_ref().map_or(&member.disk, RawNode::storage);
-        self.oracle.sent(&message, disk)?;
+        let receiver = self.members.get(&message.to).and_then(|m| m.node.as_ref());
+        self.oracle.sent(&message, disk, receiver)?;
         self.wire.push(message);
         if self.wire.len() > WIRE_MAX {
             let oldest = self.below(WIRE_MAX as u64 / 2) as usize;
@@ -349,7 +371,7 @@ impl World {
     }
 
     /// One stage of a node's storage work.
-    fn work(&mut self, id: u64) -> Check {
+    pub fn work(&mut self, id: u64) -> Check {
         let member = self.member(id);
         let Some(node) = &mut member.node else { return Ok(()) };
         if member.config.async_storage_writes {
@@ -357,7 +379,11 @@ impl World {
                 let ready = node.ready().map_err(|e| format!("node {id}: {e}"))?;
                 return self.take_async(id, ready);
             }
-            return if self.one_in(2) { self.append(id) } else { self.apply(id) };
+            return match self.below(4) {
+                0 => self.append(id),
+                1 => self.apply(id),
+                _ => self.answer(id),
+            };
         }
         match member.work.take() {
             None if node.has_ready() => {
@@ -423,7 +449,7 @@ impl World {
         Ok(())
     }
 
-    fn take_async(&mut self, id: u64, ready: Ready) -> Check {
+    pub fn take_async(&mut self, id: u64, ready: Ready) -> Check {
         self.answer_reads(id, &ready)?;
         for message in ready.messages {
             match message.to {
@@ -436,7 +462,7 @@ impl World {
     }
 
     /// The append thread takes its next message.
-    fn append(&mut self, id: u64) -> Check {
+    pub fn append(&mut self, id: u64) -> Check {
         let Some(message) = self.member(id).appends.pop_front() else { return Ok(()) };
         if let Some(snapshot) = &message.snapshot {
             self.install(id, snapshot)?;
@@ -452,7 +478,7 @@ impl World {
     }
 
     /// The apply thread takes its next message.
-    fn apply(&mut self, id: u64) -> Check {
+    pub fn apply(&mut self, id: u64) -> Check {
         let Some(message) = self.member(id).applies.pop_front() else { return Ok(()) };
         for entry in &message.entries {
             self.apply_entry(id, entry)?;
@@ -463,11 +489,18 @@ impl World {
     fn respond(&mut self, id: u64, responses: Vec<Message>) -> Check {
         for response in responses {
             if response.to == id {
-                self.with(id, |node| drop(node.step_response(response)));
+                self.member(id).answers.push_back(response);
             } else {
                 self.send(id, response)?;
             }
         }
+        Ok(())
+    }
+
+    /// The node hears what its threads have told it first.
+    pub fn answer(&mut self, id: u64) -> Check {
+        let Some(response) = self.member(id).answers.pop_front() else { return Ok(()) };
+        self.with(id, |node| drop(node.step_response(response)));
         Ok(())
     }
 
@@ -491,7 +524,7 @@ impl World {
         Ok(())
     }
 
-    fn look(&mut self, id: u64) -> Check {
+    pub fn look(&mut self, id: u64) -> Check {
         let Some(member) = self.members.get(&id) else { return Ok(()) };
         let Some(node) = &member.node else { return Ok(()) };
         let members = &self.members;
@@ -501,98 +534,5 @@ impl World {
             disk.term(index).ok()
         };
         self.oracle.look(node, member.incarnation, &durable)
-    }
-}
-
-/// What must happen once the troubles are over.
-impl World {
-    /// Everybody runs and hears everybody. A leader must appear, a write must commit and reach every member of the
-    /// configuration, joint configurations that leave by themselves must be left.
-    pub fn heal(&mut self) -> Check {
-        self.troubles = Troubles {
-            loss: false,
-            doubles: false,
-            partitions: false,
-            crashes: false,
-            membership: false,
-            snapshots: false,
-            transfers: false,
-        };
-        self.parted = None;
-        for id in 1..=self.members.len() as u64 {
-            if self.member(id).node.is_none() {
-                self.start(id);
-            }
-            // Fast clocks of nodes with short logs can hold up elections for as long as they like.
-            self.member(id).clock_rate = 16;
-        }
-        for round in 0..600 {
-            self.round()?;
-            let leader = self.current_leader();
-            if round % 8 == 0 {
-                self.propose(leader.unwrap_or(1));
-                // A newcomer needs a snapshot of a configuration that it is in, as an application would make one.
-                self.snapshot(leader.unwrap_or(1), u64::MAX);
-            }
-            if round > 80 && leader.is_some_and(|leader| self.caught_up(leader)) {
-                return Ok(());
-            }
-        }
-        Err(format!("600 rounds after healing: {}", self.describe()))
-    }
-
-    /// All ticks, all storage work and all deliveries once.
-    fn round(&mut self) -> Check {
-        self.tick_all();
-        for _ in 0..3 {
-            for id in 1..=self.members.len() as u64 {
-                for _ in 0..12 {
-                    self.work(id)?;
-                    self.look(id)?;
-                }
-            }
-            for _ in 0..self.wire.len() {
-                self.deliver()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn current_leader(&self) -> Option<u64> {
-        let leaders = self.members.values().filter_map(|m| m.node.as_ref()).filter(|n| n.is_leader());
-        leaders.max_by_key(|node| node.term()).map(RawNode::id)
-    }
-
-    fn caught_up(&self, leader: u64) -> bool {
-        let node = |id: &u64| self.members.get(id).and_then(|m| m.node.as_ref());
-        let Some(leading) = node(&leader) else { return false };
-        let (configuration, status) = (leading.conf_state(), leading.status());
-        let left = !configuration.auto_leave || configuration.voters_outgoing.is_empty();
-        let all = [&configuration.voters, &configuration.learners, &configuration.voters_outgoing];
-        left && status.applied > 1
-            && all.into_iter().flatten().all(|id| {
-                node(id).is_some_and(|n| {
-                    n.status().applied + 20 > status.last_index && n.term() == leading.term()
-                })
-            })
-    }
-
-    fn describe(&self) -> String {
-        let nodes = self.members.values().filter_map(|m| m.node.as_ref());
-        nodes
-            .map(|n| {
-                let s = n.status();
-                let (h, role) = (s.hard_state, s.soft_state.role);
-                format!(
-                    "{} {role:?} term {} commit {} of {}, {:?}",
-                    s.id,
-                    h.term,
-                    h.commit,
-                    s.last_index,
-                    n.conf_state()
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("; ")
     }
 }
