@@ -1,8 +1,9 @@
 //! Building the key index from the file at start.
 //!
-//! Threads read rows straight from mapped pages, each a part of the history, and hand them on by key; then each thread
-//! sorts the rows of a part of the keys and builds its piece of the tree. Values are never copied. The result does not
-//! depend on the number of threads.
+//! Threads read rows straight from mapped pages, each a part of the history, and note down what the index needs, parted
+//! by key; then each thread sorts the notes of a part of the keys and builds its piece of the tree. A part is small
+//! enough for a processor's cache, where sorting does not wait for memory. Values are never copied or even looked at. The
+//! result does not depend on the number of threads.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +13,18 @@ use parking_lot::Mutex;
 
 use crate::file::Image;
 use crate::index::{Change, IndexBuilder};
-use crate::range::decode;
 use crate::schema::Table;
 use crate::store::LeaseKey;
-use crate::{Error, Result, Revision, RowKey, kv};
+use crate::{Error, KeyValueRef, Result, Revision, RowKey, kv};
 
-/// Parts per thread: enough that no thread is left with much more than the others.
-const PARTS_PER_THREAD: usize = 4;
-/// Rows that are looked at to cut the keys into parts of about the same size.
-const SAMPLES: i64 = 512;
+/// Pieces of work per thread: enough that no thread is left with much more than the others.
+const PIECES_PER_THREAD: usize = 4;
+/// Rows in a part of the keys, about.
+const PART_ROWS: i64 = 16 << 10;
+/// Most parts: finding a row's part must stay cheap.
+const PARTS_MAX: usize = 256;
+/// Rows per part that are looked at to cut the keys into parts of about the same size.
+const SAMPLES_PER_PART: usize = 4;
 
 /// Highest revision and version that a file may hold: no store that only counts up ever gets there.
 pub(crate) const REVISION_MAX: i64 = 1 << 62;
@@ -34,14 +38,49 @@ pub(crate) struct Restored {
     pub(crate) last_main: i64,
 }
 
-/// A row in the file.
+/// What the index needs of some rows.
+#[derive(Debug, Default)]
+struct Notes {
+    /// The keys of all rows, back to back.
+    keys: Vec<u8>,
+    rows: Vec<Note>,
+}
+
+/// What the index needs of one row.
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    /// Where its key ends in the keys; it starts where the one before ends.
+    key_end: usize,
+    change: Change,
+    create: i64,
+    version: i64,
+    lease: i64,
+}
+
+/// A row to be sorted.
 #[derive(Clone, Copy, Debug)]
 struct Item<'a> {
-    /// Eight bytes of the key, for sorting.
+    /// Eight bytes of the key.
     prefix: u64,
     key: &'a [u8],
-    row: &'a [u8],
-    change: Change,
+    note: &'a Note,
+}
+
+impl Notes {
+    fn push(&mut self, change: Change, kv: &KeyValueRef<'_>) {
+        self.keys.extend_from_slice(kv.key);
+        let KeyValueRef { create_revision, version, lease, .. } = *kv;
+        self.rows.push(Note { key_end: self.keys.len(), change, create: create_revision, version, lease });
+    }
+
+    fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        let mut start = 0;
+        self.rows.iter().map(move |note| {
+            let key = &self.keys[start..note.key_end];
+            start = note.key_end;
+            Item { prefix: 0, key, note }
+        })
+    }
 }
 
 /// Reads all rows with `threads` threads; 0 for one per processor.
@@ -53,17 +92,17 @@ pub(crate) fn restore(image: &Image, threads: usize) -> Result<Restored> {
     let Some((first, last_main)) = bounds(image)? else {
         return Ok(Restored::default());
     };
-    let parts = if threads == 1 { 1 } else { threads * PARTS_PER_THREAD };
+    let pieces = if threads == 1 { 1 } else { threads * PIECES_PER_THREAD };
+    let rows = last_main.saturating_sub(first);
+    let parts = usize::try_from(rows / PART_ROWS).unwrap_or(PARTS_MAX).clamp(pieces, PARTS_MAX.max(pieces));
     let pivots = pivots(image, first, last_main, parts)?;
-    let segments = segments(first, last_main, parts);
+    let segments = segments(first, last_main, pieces);
     let read =
         in_parallel(threads, segments.len(), |i| read_segment(image, segments[i], last_main, &pivots))?;
     let read = Mutex::new(read);
     let built = in_parallel(threads, pivots.len() + 1, |part| {
-        let mut items = Vec::new();
         let mine: Vec<_> = read.lock().iter_mut().map(|segment| std::mem::take(&mut segment[part])).collect();
-        mine.into_iter().for_each(|some| items.extend(some));
-        build_part(items)
+        build_part(&mine)
     })?;
     let mut restored = Restored { last_main, ..Restored::default() };
     for (index, lease_keys) in built {
@@ -134,7 +173,7 @@ fn pivots(image: &Image, first: i64, last: i64, parts: usize) -> Result<Vec<Vec<
         return Ok(Vec::new());
     }
     let mut samples = Vec::new();
-    for (from, _) in segments(first, last, SAMPLES as usize) {
+    for (from, _) in segments(first, last, parts * SAMPLES_PER_PART) {
         if let Some((key, row)) =
             image.first_from(Table::Key, &RowKey::put(Revision::new(from, 0)).encode())?
         {
@@ -143,91 +182,76 @@ fn pivots(image: &Image, first: i64, last: i64, parts: usize) -> Result<Vec<Vec<
     }
     samples.sort_unstable();
     let mut pivots: Vec<_> = (1..parts).map(|i| samples[samples.len() * i / parts].to_vec()).collect();
+    // A key is in one part, however often it was sampled.
     pivots.dedup();
     Ok(pivots)
 }
 
-/// Reads rows and sorts them into the parts between the pivots; within a part they stay in the order of revisions.
+/// Reads rows and notes them down in the parts between the pivots, where they stay in the order of revisions.
 ///
 /// Everything that follows relies on rows that rise up to `last`, so rows that do not are refused.
-fn read_segment<'a>(
-    image: &'a Image,
-    (from, to): (i64, i64),
-    last: i64,
-    pivots: &[Vec<u8>],
-) -> Result<Vec<Vec<Item<'a>>>> {
-    let mut parts: Vec<Vec<Item<'a>>> = (0..=pivots.len()).map(|_| Vec::new()).collect();
-    let mut failure = None;
+fn read_segment(image: &Image, (from, to): (i64, i64), last: i64, pivots: &[Vec<u8>]) -> Result<Vec<Notes>> {
+    let mut parts: Vec<Notes> = (0..=pivots.len()).map(|_| Notes::default()).collect();
+    let mut result = Ok(());
     let mut before = Revision::new(from, -1);
     image.scan(Table::Key, &RowKey::put(Revision::new(from, 0)).encode(), |key, row| {
-        match item(key, row) {
-            Ok(item) if item.change.main >= to => return ControlFlow::Break(()),
-            Ok(item) => {
-                let revision = item.change.revision();
-                if revision <= before || revision.main > last {
-                    let what = format!("it stands between {before} and the last revision {last}");
-                    failure = Some(Error::record(Table::Key.name(), key, what));
-                    return ControlFlow::Break(());
-                }
-                before = revision;
-                parts[pivots.partition_point(|pivot| &pivot[..] <= item.key)].push(item);
+        let noted = row_key(key).and_then(|RowKey { revision, tombstone }| {
+            if revision.main >= to {
+                return Ok(ControlFlow::Break(()));
             }
-            Err(error) => {
-                failure = Some(error);
-                return ControlFlow::Break(());
+            if revision <= before || revision.main > last {
+                let what = format!("it stands between {before} and the last revision {last}");
+                return Err(Error::record(Table::Key.name(), key, what));
             }
-        }
-        ControlFlow::Continue(())
+            before = revision;
+            let kv = row_value(key, row)?;
+            let part = pivots.partition_point(|pivot| &pivot[..] <= kv.key);
+            parts[part].push(Change { main: revision.main, sub: sub(key, revision)?, tombstone }, &kv);
+            Ok(ControlFlow::Continue(()))
+        });
+        noted.unwrap_or_else(|error| {
+            result = Err(error);
+            ControlFlow::Break(())
+        })
     })?;
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(parts),
-    }
+    result.map(|()| parts)
 }
 
-fn item<'a>(key: &[u8], row: &'a [u8]) -> Result<Item<'a>> {
-    let RowKey { revision, tombstone } = row_key(key)?;
-    let sub = u32::try_from(revision.sub).map_err(|_| {
+fn sub(key: &[u8], revision: Revision) -> Result<u32> {
+    u32::try_from(revision.sub).map_err(|_| {
         Error::record(Table::Key.name(), key, format!("sub revision {} is too large", revision.sub))
-    })?;
-    let user_key = kv::user_key(row).map_err(|e| Error::row(key, e))?;
-    Ok(Item { prefix: 0, key: user_key, row, change: Change { main: revision.main, sub, tombstone } })
+    })
 }
 
-fn build_part(mut items: Vec<Item<'_>>) -> Result<(IndexBuilder, Vec<LeaseKey>)> {
+/// A row's pair, with numbers that can be counted on from without overflow.
+fn row_value<'a>(key: &[u8], row: &'a [u8]) -> Result<KeyValueRef<'a>> {
+    let kv = KeyValueRef::decode(row).map_err(|e| Error::row(key, e))?;
+    let KeyValueRef { create_revision, version, .. } = kv;
+    if [create_revision, version].iter().all(|number| (0..=REVISION_MAX).contains(number)) {
+        return Ok(kv);
+    }
+    let what = format!("create revision {create_revision} or version {version} is out of range");
+    Err(Error::record(Table::Key.name(), key, what))
+}
+
+/// Builds the piece of the index for one part of the keys from the notes of all segments.
+fn build_part(notes: &[Notes]) -> Result<(IndexBuilder, Vec<LeaseKey>)> {
+    let mut items = Vec::with_capacity(notes.iter().map(|notes| notes.rows.len()).sum());
+    notes.iter().for_each(|notes| items.extend(notes.items()));
     sort(&mut items, 0);
     let (mut index, mut lease_keys, mut changes) = (IndexBuilder::default(), Vec::new(), Vec::new());
     for rows in items.chunk_by(|a, b| a.key == b.key) {
         changes.clear();
-        for item in rows {
-            if let Some(&Change { main, sub, tombstone }) = changes.last() {
-                if (main, sub) >= (item.change.main, item.change.sub) {
-                    let key = item.change.row_key().encode();
-                    return Err(Error::record(Table::Key.name(), &key, "two rows have this revision"));
-                }
-                if tombstone && item.change.tombstone {
-                    continue;
-                }
-            }
-            changes.push(item.change);
-        }
-        let (first, last) = (&rows[0], &rows[rows.len() - 1]);
-        let born = decode(first.row, first.change.revision())?;
-        // Counting on from here must not overflow, whatever the file says.
-        for number in [born.create_revision, born.version] {
-            if !(0..=REVISION_MAX).contains(&number) {
-                let what = format!("create revision {} or version {}", born.create_revision, born.version);
-                return Err(Error::record(
-                    Table::Key.name(),
-                    &first.change.row_key().encode(),
-                    what + " is out of range",
-                ));
+        for Item { note: Note { change, .. }, .. } in rows {
+            // A key that is dead cannot die: later tombstones say nothing.
+            if !(change.tombstone && changes.last().is_some_and(|before: &Change| before.tombstone)) {
+                changes.push(*change);
             }
         }
-        index.push(first.key, born.create_revision, born.version, &changes);
-        let newest = if rows.len() == 1 { born } else { decode(last.row, last.change.revision())? };
-        if !last.change.tombstone && newest.lease != 0 {
-            lease_keys.push(LeaseKey { lease: newest.lease, key: Bytes::copy_from_slice(last.key) });
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        index.push(first.key, first.note.create, first.note.version, &changes);
+        if !last.note.change.tombstone && last.note.lease != 0 {
+            lease_keys.push(LeaseKey { lease: last.note.lease, key: Bytes::copy_from_slice(last.key) });
         }
     }
     Ok((index, lease_keys))
@@ -262,7 +286,8 @@ fn sort_small(items: &mut [Item<'_>], depth: usize) {
     let rest = |key: &'_ [u8]| -> usize { depth.min(key.len()) };
     items.sort_unstable_by(|a, b| {
         let keys = a.key[rest(a.key)..].cmp(&b.key[rest(b.key)..]);
-        keys.then_with(|| (a.change.main, a.change.sub).cmp(&(b.change.main, b.change.sub)))
+        let at = |item: &Item<'_>| (item.note.change.main, item.note.change.sub);
+        keys.then_with(|| at(a).cmp(&at(b)))
     });
 }
 
@@ -284,16 +309,16 @@ mod tests {
         fn rows_are_sorted_by_key_and_revision(
             keys in proptest::collection::vec(proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..20), 0..300),
         ) {
-            let change = |main| Change { main: main as i64, sub: 0, tombstone: false };
-            let mut items: Vec<_> = keys
-                .iter()
-                .enumerate()
-                .map(|(main, key)| Item { prefix: 0, key, row: b"", change: change(main) })
-                .collect();
+            let mut notes = Notes::default();
+            for (main, key) in keys.iter().enumerate() {
+                let change = Change { main: main as i64, sub: 0, tombstone: false };
+                notes.push(change, &KeyValueRef { key, ..KeyValueRef::default() });
+            }
+            let mut items: Vec<_> = notes.items().collect();
             sort(&mut items, 0);
             let mut expected: Vec<_> = keys.iter().enumerate().map(|(main, key)| (&key[..], main as i64)).collect();
             expected.sort_unstable();
-            prop_assert_eq!(items.iter().map(|item| (item.key, item.change.main)).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(items.iter().map(|item| (item.key, item.note.change.main)).collect::<Vec<_>>(), expected);
         }
 
         #[test]
