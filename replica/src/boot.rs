@@ -13,13 +13,14 @@ use bytes::Bytes;
 use prost::Message;
 use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
-use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions};
+use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions, schema};
 use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_snap::Snapshotter;
 use stanchion_wal::{Entry, EntryRef, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
 use crate::apply::{Applier, Config, Fatal};
 use crate::membership::{ChangeContext, Member, bootstrap_member_id, cluster_id};
+use crate::older::{self, OlderError};
 
 /// Where a member keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,6 +219,9 @@ pub enum BootError {
     /// The stored state cannot be loaded.
     #[error(transparent)]
     State(#[from] Fatal),
+    /// The members that an older release left cannot be read.
+    #[error(transparent)]
+    Older(#[from] OlderError),
     /// The file system failed.
     #[error("{}: {source}", path.display())]
     Io {
@@ -281,7 +285,14 @@ impl Boot<'_> {
         let (mut wal, mut recovery, mut entries) =
             Wal::open(disk, &self.layout.wal, mark.index, mark.term, self.wal_options)?.read_all()?;
         let identity = identity(&self.layout.wal, &recovery.metadata)?;
-        let applier = Applier::open(self.config, Arc::new(store), &recovered)?;
+        let max_learners = self.config.max_learners;
+        let mut applier = Applier::open(self.config, Arc::new(store), &recovered)?;
+        if schema::storage_version(&applier.store().read())?.is_none()
+            && let Some(mut members) = older::members_at(&snapshots, &mark)?
+        {
+            older::follow(&mut members, &entries, applied, max_learners);
+            older::repair(&mut applier, members);
+        }
         if applied > 0 && applier.cluster().members().next().is_none() {
             return Err(BootError::NoMembers { applied });
         }

@@ -38,9 +38,6 @@ pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
     if config.join_existing {
         bail!("joining a running cluster (--initial-cluster-state existing) is not built yet");
     }
-    if config.force_new_cluster {
-        bail!("--force-new-cluster is not built yet");
-    }
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no worker threads")?;
     tokio.block_on(serve_member(config))
@@ -174,6 +171,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         compaction_batch: config.compaction_batch_limit,
         lease_checkpoint_interval: checkpoints.then_some(Duration::from_secs(300)),
         unsafe_no_fsync: config.unsafe_no_fsync,
+        force_new_cluster: config.force_new_cluster,
         strict_reconfig_check: config.strict_reconfig_check,
         warning_apply_duration: config.warning_apply_duration,
         hold_cluster_version: config.hold_cluster_version,
@@ -207,6 +205,7 @@ fn limits(config: &Config) -> Limits {
         watch_progress_interval: config.watch_progress_notify_interval,
         election_timeout: config.election_timeout,
         request_timeout: config.request_timeout(),
+        stop_on_defrag: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
         warn_unary: config.warning_unary_request_duration,
         keepalive_interval: set(config.grpc_keepalive_interval),
         keepalive_timeout: set(config.grpc_keepalive_timeout).unwrap_or(Duration::from_secs(20)),

@@ -72,7 +72,7 @@ impl Applier {
         let id = change.id;
         let effect = outcome.map(|result| {
             let result = result.map(|()| Reply::Done);
-            Effect { kind: None, id, result, events: None, raise_no_space: false, put_bytes: 0 }
+            Effect { id, result, ..Effect::silent() }
         });
         Ok((if refused { ConfChange { node_id: 0, ..change } } else { change }, effect))
     }

@@ -52,6 +52,20 @@ pub struct Effect {
     pub put_bytes: u64,
 }
 
+impl Effect {
+    /// Nothing done, and nobody who waits.
+    pub(super) fn silent() -> Effect {
+        Effect {
+            kind: None,
+            id: 0,
+            result: Ok(Reply::Done),
+            events: None,
+            raise_no_space: false,
+            put_bytes: 0,
+        }
+    }
+}
+
 /// The events of a write as watchers are told, each encoded as an `mvccpb.Event` once.
 pub(super) fn watch_events(written: &Written) -> Option<(i64, Arc<[stanchion_watch::Event]>)> {
     if written.events.is_empty() {

@@ -12,6 +12,7 @@ mod error;
 mod kv;
 mod state;
 mod txn;
+pub(crate) mod v2;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ const LEASE_COST: u64 = 64;
 
 /// A request, decoded from its entry.
 #[derive(Debug)]
-enum Request {
+pub(crate) enum Request {
     Put(pb::PutRequest),
     DeleteRange(pb::DeleteRangeRequest),
     Range(pb::RangeRequest),
@@ -174,6 +175,9 @@ impl Applier {
             self.store.set_applied(applied);
             return Ok(None);
         }
+        if let Some(request) = v2::read(data.clone()) {
+            return self.apply_v2(now_ms, applied, request).map(|()| None);
+        }
         let parsed = RaftRequest::parse(data).map_err(|e| Refusal::Unknown { what: e.to_string() });
         let id = parsed.as_ref().map_or(0, RaftRequest::id);
         let kind = parsed.as_ref().ok().and_then(|parsed| parsed.request.as_ref()).map(|(kind, _)| *kind);
@@ -198,6 +202,23 @@ impl Applier {
             effect.result = Err(Refusal::NoSpace);
         }
         Ok(Some(effect))
+    }
+
+    /// Nobody waits for what an older release proposed before it stopped.
+    fn apply_v2(&mut self, now_ms: u64, applied: Applied, request: v2::V2) -> Result<(), Fatal> {
+        let v2::V2::Request(request) = request else {
+            self.store.set_applied(applied);
+            return Ok(());
+        };
+        let mut effect = Effect::silent();
+        match self.execute(now_ms, applied, &request, &mut effect) {
+            Err(Failure::Store(source)) => Err(Fatal::Store { index: applied.index, source }),
+            Err(Failure::Refused(_)) => {
+                self.store.set_applied(applied);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Applies a committed membership change. What does not fit is refused alike on every member, and raft must then be

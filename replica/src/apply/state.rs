@@ -53,6 +53,24 @@ pub(crate) fn stored_cluster(from: &impl ReadRecords) -> stanchion_mvcc::Result<
     Ok(Cluster::new(members, schema::removed_members(from)?))
 }
 
+impl Applier {
+    /// Puts other members in the place of those that are stored.
+    pub(crate) fn replace_cluster(&mut self, cluster: Cluster) {
+        let mut txn = self.store.write();
+        for member in self.cluster.members() {
+            schema::delete_member(&mut txn, member.id);
+        }
+        for member in cluster.members() {
+            schema::put_member(&mut txn, &member_record(member));
+        }
+        for id in cluster.removed() {
+            schema::put_removed_member(&mut txn, id);
+        }
+        _ = txn.end();
+        self.cluster = cluster;
+    }
+}
+
 fn load(error: impl std::fmt::Display) -> Fatal {
     Fatal::Load { what: error.to_string() }
 }

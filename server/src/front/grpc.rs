@@ -10,6 +10,8 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 
 use super::calls::{self, Route};
 use super::codec::RawCodec;
@@ -53,7 +55,7 @@ async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse 
     let (service, method) = path.trim_start_matches('/').rsplit_once('/').unwrap_or((path, ""));
     if service == "grpc.health.v1.Health" && matches!(method, "Check" | "List" | "Watch") {
         return match front.enter(request.headers(), false, "unary") {
-            Ok(_) => health(request).await,
+            Ok(_) => health(front, request).await,
             Err(refusal) => Status::from(refusal).into_http(),
         };
     }
@@ -66,9 +68,9 @@ async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse 
 }
 
 /// The standard health service: the empty name serves as soon as the port does.
-async fn health(request: HttpRequest) -> HttpResponse {
+async fn health(front: &Front, request: HttpRequest) -> HttpResponse {
     use tower::ServiceExt as _;
-    let (_, service) = tonic_health::server::health_reporter();
+    let service = HealthServer::new(HealthService::from_health_reporter(front.health.clone()));
     match service.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

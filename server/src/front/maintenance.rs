@@ -9,6 +9,7 @@ use stanchion_api::raft_request::RequestKind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
+use tonic_health::ServingStatus;
 
 use super::door::Call;
 use super::{Front, Outbound, Raw};
@@ -47,7 +48,19 @@ pub(super) async fn defragment(
     _: Call,
     _: Raw<pb::DefragmentRequest>,
 ) -> Result<Encoded<pb::DefragmentResponse>, Refusal> {
-    front.member.defragment().await?;
+    // To its end even if the caller goes: what was said of the service must be taken back.
+    let defragmenting = tokio::spawn(async move {
+        let stops = front.limits.stop_on_defrag;
+        if stops {
+            front.health.set_service_status("", ServingStatus::NotServing).await;
+        }
+        let done = front.member.defragment().await;
+        if stops {
+            front.health.set_service_status("", ServingStatus::Serving).await;
+        }
+        done
+    });
+    defragmenting.await.map_err(Refusal::unknown)??;
     Ok(pb::DefragmentResponse { header: None }.into())
 }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_stream::Stream;
 use tonic::Status;
+use tonic_health::server::HealthReporter;
 
 use crate::member::{Encoded, MemberHandle};
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct Limits {
     pub election_timeout: Duration,
     /// Longest wait of a health check.
     pub request_timeout: Duration,
+    /// Gate `StopGRPCServiceOnDefrag`: the health service says no while a defragmentation runs.
+    pub stop_on_defrag: bool,
     /// `--warning-unary-request-duration`: calls with one answer that take longer are worth a line.
     pub warn_unary: Duration,
     /// Pings to an idle connection; `None` switches them off.
@@ -74,6 +77,7 @@ impl Default for Limits {
             watch_progress_interval: Duration::from_secs(600),
             election_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
+            stop_on_defrag: false,
             warn_unary: Duration::from_millis(300),
             keepalive_interval: Some(Duration::from_secs(7200)),
             keepalive_timeout: Duration::from_secs(20),
@@ -96,12 +100,14 @@ pub struct Front {
     member: MemberHandle,
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// What `grpc.health.v1` says; serving from the start.
+    health: HealthReporter,
 }
 
 impl Front {
     /// A front over `member` that counts in `metrics`.
     pub fn new(member: MemberHandle, limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Front { member, limits, metrics })
+        Arc::new(Front { member, limits, metrics, health: HealthReporter::new() })
     }
 
     /// All metric families in Prometheus' text format, the gauges as of now.

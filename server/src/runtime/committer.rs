@@ -1,4 +1,4 @@
-//! The committer: brings the write buffer into the database's file, and compactions forward. Nobody waits for it.
+//! The committer: brings the write buffer into the database's file, compactions and defragmentations forward. Nobody waits for it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -8,6 +8,7 @@ use stanchion_mvcc::{CommitSchedule, Committed, CompactionStep, ReadTxn, Store};
 use stanchion_raft::Snapshot;
 use stanchion_replica::Release;
 use stanchion_replica::snapshot::of_image;
+use tokio::sync::oneshot;
 
 use super::log_writer::ToWriter;
 use super::store_cell::StoreCell;
@@ -19,10 +20,30 @@ use crate::metrics::Metrics;
 pub(super) enum ToCommitter {
     /// The log is to be marked: the database must hold everything up to there first.
     Release(Release),
+    /// Give free pages back to the file system; answered when that is done.
+    Defragment(oneshot::Sender<()>),
+    /// End.
+    Stop,
 }
 
 /// How often it looks; also the pause between compaction steps.
 const TURN: Duration = Duration::from_millis(10);
+
+/// The pause between two steps of a defragmentation, in which commits and compactions have their turn.
+const SHRINK_TURN: Duration = Duration::from_millis(1);
+/// Pages that one step moves at most: about what an ordinary commit writes.
+const SHRINK_PAGES: u64 = 256;
+/// How long a defragmentation waits for readers, such as a slow download of an image, before it lets well alone.
+const READERS_MAX: Duration = Duration::from_secs(10);
+
+/// A defragmentation under way.
+struct Shrinking {
+    began: Instant,
+    size_before: u64,
+    /// Since when only readers are in its way.
+    stuck: Option<Instant>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
 
 pub(super) struct Committer {
     store: Arc<StoreCell>,
@@ -34,6 +55,7 @@ pub(super) struct Committer {
     metrics: Arc<Metrics>,
     /// The compaction that is under way: when it began, and the rows that were counted as removed.
     compacting: Option<(Instant, u64)>,
+    shrinking: Option<Shrinking>,
 }
 
 impl Committer {
@@ -47,12 +69,23 @@ impl Committer {
     ) -> Committer {
         let schedule = CommitSchedule::new(config.commit_interval, config.commit_changes);
         let compaction_batch = config.compaction_batch;
-        Committer { store, inbox, to_writer, schedule, compaction_batch, clock, metrics, compacting: None }
+        Committer {
+            store,
+            inbox,
+            to_writer,
+            schedule,
+            compaction_batch,
+            clock,
+            metrics,
+            compacting: None,
+            shrinking: None,
+        }
     }
 
     pub(super) fn run(mut self) {
         loop {
-            match self.inbox.recv_timeout(TURN) {
+            let turn = if self.shrinking.is_some() { SHRINK_TURN } else { TURN };
+            match self.inbox.recv_timeout(turn) {
                 Ok(ToCommitter::Release(release)) => {
                     let snapshot = match self.snapshot() {
                         Ok((snapshot, _)) => snapshot,
@@ -61,8 +94,9 @@ impl Committer {
                     let release = release.at(&snapshot.metadata);
                     let _ = self.to_writer.send(ToWriter::Release(release, Box::new(snapshot)));
                 }
+                Ok(ToCommitter::Defragment(reply)) => self.begin_shrinking(reply),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
+                Ok(ToCommitter::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // The raft thread has ended: so may the log.
                     let _ = self.to_writer.send(ToWriter::Stop);
                     return;
@@ -74,6 +108,7 @@ impl Committer {
             if self.store.now().is_compacting() {
                 self.compact();
             }
+            self.shrink();
         }
     }
 
@@ -89,6 +124,51 @@ impl Committer {
         match result {
             Ok(committed) => count(&self.metrics, began, committed),
             Err(error) => fatal("the database cannot be written", &error),
+        }
+    }
+
+    fn begin_shrinking(&mut self, reply: oneshot::Sender<()>) {
+        let size_before = self.store.now().size();
+        let shrinking = self.shrinking.get_or_insert_with(|| {
+            self.metrics.backend.defrag_inflight.set(1);
+            Shrinking { began: Instant::now(), size_before, stuck: None, waiting: Vec::new() }
+        });
+        shrinking.waiting.push(reply);
+    }
+
+    /// One bounded step of a defragmentation.
+    fn shrink(&mut self) {
+        let Some(shrinking) = &mut self.shrinking else { return };
+        let step = match self.store.now().shrink_step(SHRINK_PAGES) {
+            Ok(step) => step,
+            Err(error) => fatal("the database cannot be written", &error),
+        };
+        let stuck = step.waits_for_readers.then(|| *shrinking.stuck.get_or_insert_with(Instant::now));
+        shrinking.stuck = stuck;
+        let given_up = stuck.is_some_and(|since| since.elapsed() > READERS_MAX);
+        if !step.done && !given_up {
+            return;
+        }
+        if let Some(shrinking) = self.shrinking.take() {
+            self.end_shrinking(shrinking, given_up);
+        }
+    }
+
+    fn end_shrinking(&self, shrinking: Shrinking, given_up: bool) {
+        let took = shrinking.began.elapsed();
+        self.metrics.backend.defrag_duration.observe(took.as_secs_f64());
+        self.metrics.backend.defrag_inflight.set(0);
+        tracing::info!(
+            ?took,
+            size_before = shrinking.size_before,
+            size_after = self.store.now().size(),
+            size_in_use = self.store.now().size_in_use(),
+            readers_in_the_way = given_up,
+            "finished defragmenting directory"
+        );
+        for waiting in shrinking.waiting {
+            // Who has gone needs no answer.
+            let _ = waiting.send(());
         }
     }
 

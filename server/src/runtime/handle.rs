@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::applier::ToApplier;
+use super::committer::ToCommitter;
 use super::figures::RequestFigures;
 use super::proposer::Proposer;
 use super::raft_loop::ToRaft;
@@ -45,6 +46,7 @@ pub(super) struct Handle {
     pub(super) watch: Arc<WatchHub>,
     pub(super) proposer: Proposer,
     to_applier: Sender<ToApplier>,
+    pub(super) to_committer: Sender<ToCommitter>,
     ids: Mutex<RequestIds>,
     request_timeout: Duration,
     max_request_bytes: usize,
@@ -74,6 +76,7 @@ impl Handle {
         watch: Arc<WatchHub>,
         proposer: Proposer,
         to_applier: Sender<ToApplier>,
+        to_committer: Sender<ToCommitter>,
         ids: RequestIds,
         metrics: Arc<Metrics>,
     ) -> Handle {
@@ -83,6 +86,7 @@ impl Handle {
             watch,
             proposer,
             to_applier,
+            to_committer,
             ids: Mutex::new(ids),
             request_timeout: config.request_timeout,
             max_request_bytes: config.max_request_bytes,
@@ -97,8 +101,9 @@ impl Handle {
         self.store.now()
     }
 
-    /// Ends the applier; the others end with the raft thread.
+    /// Ends the applier and the committer, and the log writer with that.
     pub(super) fn hang_up(&self) {
+        let _ = self.to_committer.send(ToCommitter::Stop);
         let _ = self.to_applier.send(ToApplier::Stop);
     }
 
@@ -121,10 +126,6 @@ impl Handle {
             is_learner: view.cluster.member(member_id).is_some_and(|member| member.is_learner),
         }
     }
-}
-
-fn unbuilt<T: Send + 'static>(what: &'static str) -> Answer<T> {
-    answer(async move { Err(Refusal::fixed(tonic::Code::Unimplemented, what)) })
 }
 
 impl Member for Handle {
@@ -342,7 +343,7 @@ impl Member for Handle {
     }
 
     fn defragment(&self) -> Answer<()> {
-        unbuilt("etcdserver: defragmentation is not built yet")
+        self.shrink_file()
     }
 
     fn hash(&self) -> Answer<u32> {

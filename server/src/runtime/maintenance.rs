@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_mvcc::ReadTxn;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::answers;
-use super::committer::commit_now;
+use super::committer::{ToCommitter, commit_now};
 use super::handle::{Handle, answer};
 use super::raft_loop::ToRaft;
 use crate::member::{Answer, Image, Member as _};
@@ -78,6 +78,13 @@ impl Handle {
                 hash_revision: hash.revision,
             })
         }))
+    }
+
+    /// Resolves when the file has no more free pages to give back than it keeps for itself.
+    pub(super) fn shrink_file(&self) -> Answer<()> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.to_committer.send(ToCommitter::Defragment(reply));
+        answer(async move { done.await.map_err(|_| refusal::STOPPED) })
     }
 
     /// Commits what is pending and opens an image; writers go on meanwhile.

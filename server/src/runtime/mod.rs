@@ -38,6 +38,7 @@ use stanchion_disk::{Disk, RealDisk};
 use stanchion_mvcc::StoreOptions;
 use stanchion_replica::boot::{BootError, Bootstrap, Layout, boot};
 use stanchion_replica::consensus::{Consensus, ConsensusConfig, ConsensusError};
+use stanchion_replica::force::force_new_cluster;
 use stanchion_replica::journal::{Journal, Retention};
 use stanchion_replica::membership::RequestIds;
 use stanchion_replica::{ReleasePolicy, apply};
@@ -89,6 +90,8 @@ pub struct RuntimeConfig {
     pub lease_checkpoint_interval: Option<Duration>,
     /// Commit the database without syncing it.
     pub unsafe_no_fsync: bool,
+    /// Go on alone: every other member goes.
+    pub force_new_cluster: bool,
     /// Refuse changes of membership that would cost the quorum.
     pub strict_reconfig_check: bool,
     /// Requests slower than this are counted and logged.
@@ -105,6 +108,9 @@ pub enum StartError {
     /// Its directory.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// Its log cannot be written.
+    #[error(transparent)]
+    Wal(#[from] stanchion_wal::Error),
     /// Its log.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
@@ -153,7 +159,7 @@ impl Runtime {
         };
         let store_options = StoreOptions { sync: !config.unsafe_no_fsync, ..StoreOptions::default() };
         let wal_options = stanchion_wal::Options::default();
-        let booted =
+        let mut booted =
             boot(disk.clone(), &layout, apply_config, &store_options, wal_options, &config.bootstrap)?;
         if let Some(repair) = booted.recovery.as_ref().and_then(|recovery| recovery.repair.as_ref()) {
             tracing::warn!(?repair, "the log's torn end was cut off");
@@ -162,6 +168,11 @@ impl Runtime {
             && cluster > versions::own()
         {
             return Err(StartError::NewerCluster { cluster });
+        }
+        if config.force_new_cluster {
+            let gone = force_new_cluster(&mut booted)?;
+            let gone: Vec<String> = gone.iter().map(|id| format!("{id:x}")).collect();
+            tracing::warn!(removed = gone.join(","), "forcing restart member: this member goes on alone");
         }
         let identity = booted.identity;
         let consensus_config = ConsensusConfig {
@@ -196,6 +207,7 @@ impl Runtime {
                 metrics: metrics.clone(),
             },
             to_applier.clone(),
+            to_committer.clone(),
             ids,
             metrics.clone(),
         ));
