@@ -10,6 +10,7 @@ pub mod listeners;
 pub mod logging;
 pub mod member;
 pub mod metrics;
+pub mod peers;
 pub mod refusal;
 pub mod runtime;
 pub mod serve;

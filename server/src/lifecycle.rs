@@ -18,6 +18,8 @@ pub enum Stop {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// The member was removed from its cluster.
+    Removed,
 }
 
 impl Stop {
@@ -27,24 +29,25 @@ impl Stop {
         match self {
             Self::Interrupt => "interrupt",
             Self::Terminate => "terminated",
+            Self::Removed => "removed from the cluster",
         }
     }
 
-    fn number(self) -> i32 {
+    fn number(self) -> Option<i32> {
         match self {
-            Self::Interrupt => SignalKind::interrupt().as_raw_value(),
-            Self::Terminate => SignalKind::terminate().as_raw_value(),
+            Self::Interrupt => Some(SignalKind::interrupt().as_raw_value()),
+            Self::Terminate => Some(SignalKind::terminate().as_raw_value()),
+            Self::Removed => None,
         }
     }
 
     /// Ends the process after an orderly stop: by the signal itself, so that the parent sees why (a shell shows 130
-    /// or 143), or with 0 as process 1, to which the kernel does not deliver a default action.
+    /// or 143), or with 0 as process 1, to which the kernel does not deliver a default action. A removed member ends with 0.
     pub fn exit(self) -> ! {
-        if process::id() != 1 {
-            // Comes back only if the signal could not be raised.
-            let _ = signal_hook::low_level::emulate_default_handler(self.number());
-        }
-        process::exit(if process::id() == 1 { 0 } else { 128 + self.number() })
+        let Some(number) = self.number().filter(|_| process::id() != 1) else { process::exit(0) };
+        // Comes back only if the signal could not be raised.
+        let _ = signal_hook::low_level::emulate_default_handler(number);
+        process::exit(128 + number)
     }
 }
 
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn signals_have_gos_names() {
-        assert_eq!((Stop::Terminate.name(), Stop::Terminate.number()), ("terminated", 15));
-        assert_eq!((Stop::Interrupt.name(), Stop::Interrupt.number()), ("interrupt", 2));
+        assert_eq!((Stop::Terminate.name(), Stop::Terminate.number()), ("terminated", Some(15)));
+        assert_eq!((Stop::Interrupt.name(), Stop::Interrupt.number()), ("interrupt", Some(2)));
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
+use stanchion_peer::{PeerListener, PeerUrl};
 
 use crate::config::{Config, Endpoint};
 use crate::front::{Listener, Offer};
@@ -43,6 +44,32 @@ pub fn bind(config: &Config) -> Result<Vec<Bound>> {
         bound.push(Bound { listener, offer, address });
     }
     Ok(bound)
+}
+
+/// Binds every URL for peers. They come in without TLS: a URL that asks for it is refused rather than served in the
+/// clear, and so is a member that could not be dialled. Must be called within a tokio runtime.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_for_peers(config: &Config) -> Result<Vec<PeerListener>> {
+    let members = config.initial_cluster.split(',').filter_map(|item| item.split_once('='));
+    for (name, url) in members {
+        let parsed: Result<PeerUrl, _> = url.trim().parse();
+        parsed.with_context(|| format!("--initial-cluster names member {}", name.trim()))?;
+    }
+    let bind_one = |url: &Endpoint| -> Result<PeerListener> {
+        let (listener, address) = listen(config, url)?;
+        tracing::info!(address, "listening for peer traffic insecurely; this is strongly discouraged!");
+        Ok(match listener {
+            Listener::Tcp(listener) => PeerListener::Tcp(listener),
+            Listener::Unix(listener) => PeerListener::Unix(listener),
+        })
+    };
+    let bound = config
+        .listen_peer_urls
+        .iter()
+        .map(|url| bind_one(url).with_context(|| format!("cannot listen on {url} (--listen-peer-urls)")));
+    bound.collect()
 }
 
 fn listen(config: &Config, url: &Endpoint) -> Result<(Listener, String)> {

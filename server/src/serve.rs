@@ -23,6 +23,7 @@ use crate::listeners::{self, Bound};
 use crate::logging::{Format, Logging, parse_level};
 use crate::member::{Caller, MemberHandle};
 use crate::metrics::Metrics;
+use crate::peers::PeersConfig;
 use crate::runtime::{Runtime, RuntimeConfig, StartError};
 
 /// Runs a member until it is told to stop.
@@ -56,14 +57,19 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
     // Bound before the data is touched: a port in use is found at once.
     let listeners = listeners::bind(config)?;
+    let peer_listeners = listeners::bind_for_peers(config)?;
     let metrics = Arc::new(Metrics::new(config.extensive_metrics).context("metrics")?);
     let runtime = Runtime::start(runtime_config(config)?, &metrics)
         .map_err(|error| refused_start(error, &config.data_dir))?;
     let member = runtime.member();
     name_member(&metrics, config, member.standing().member_id);
+    for listener in peer_listeners {
+        tokio::spawn(runtime.peer_server().serve(listener, std::future::pending()));
+    }
     let stopped = tokio::select! {
         published = publish(&member, config) => { published?; None }
         stop = signals.stop() => Some(stop),
+        () = runtime.removed() => Some(Stop::Removed),
     };
     if let Some(stop) = stopped {
         runtime.stop();
@@ -90,7 +96,10 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     if let Err(error) = notify_ready() {
         tracing::warn!(%error, "the service manager could not be told");
     }
-    let stop = signals.stop().await;
+    let stop = tokio::select! {
+        stop = signals.stop() => stop,
+        () = runtime.removed() => Stop::Removed,
+    };
     tracing::info!(signal = stop.name(), "received signal; shutting down");
     // Nobody may listen any more: that ends the wait too.
     let _ = stop_serving.send(true);
@@ -175,6 +184,11 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         strict_reconfig_check: config.strict_reconfig_check,
         warning_apply_duration: config.warning_apply_duration,
         hold_cluster_version: config.hold_cluster_version,
+        peers: PeersConfig {
+            advertised: config.initial_advertise_peer_urls.iter().map(ToString::to_string).collect(),
+            election: config.election_timeout,
+            request_timeout: config.request_timeout(),
+        },
         unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -24,6 +24,7 @@ use super::shared::{Shared, View};
 use super::versions;
 use super::watch::WatchHub;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 
 /// What the applier is told and asked.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub(super) struct ApplierLoop {
     pub(super) to_raft: Sender<ToRaft>,
     pub(super) shared: Arc<Shared>,
     pub(super) watch: Arc<WatchHub>,
+    pub(super) peers: Arc<Peers>,
     pub(super) handle: Weak<Handle>,
     pub(super) clock: Instant,
     pub(super) metrics: Arc<Metrics>,
@@ -133,6 +135,9 @@ impl ApplierLoop {
             fatal("the cluster has gone on to a release that this one does not know", &cluster);
         }
         *self.shared.view.write() = view;
+        if !done.changes.is_empty() {
+            self.peers.follow(self.applier.cluster());
+        }
         let applied = self.applier.applied();
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);
         self.shared.applied.store(applied.index, Ordering::Relaxed);

@@ -32,6 +32,7 @@ use crate::member::{
     Answer, Caller, Encoded, Image, Member, RaftStatus, Space, Standing, Versions, WatchStream,
 };
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::refusal::{self, Refusal};
 
 /// Entries that may be committed and not applied before requests are refused.
@@ -47,6 +48,7 @@ pub(super) struct Handle {
     pub(super) proposer: Proposer,
     to_applier: Sender<ToApplier>,
     pub(super) to_committer: Sender<ToCommitter>,
+    pub(super) peers: Arc<Peers>,
     ids: Mutex<RequestIds>,
     request_timeout: Duration,
     max_request_bytes: usize,
@@ -77,6 +79,7 @@ impl Handle {
         proposer: Proposer,
         to_applier: Sender<ToApplier>,
         to_committer: Sender<ToCommitter>,
+        peers: Arc<Peers>,
         ids: RequestIds,
         metrics: Arc<Metrics>,
     ) -> Handle {
@@ -87,6 +90,7 @@ impl Handle {
             proposer,
             to_applier,
             to_committer,
+            peers,
             ids: Mutex::new(ids),
             request_timeout: config.request_timeout,
             max_request_bytes: config.max_request_bytes,
@@ -258,7 +262,7 @@ impl Member for Handle {
         let (to_applier, proposer) = (self.to_applier.clone(), self.proposer.clone());
         let (shared, wait) = (self.shared.clone(), self.request_timeout);
         if !shared.is_leader() {
-            return answer(async { Err(refusal::NO_LEADER) });
+            return answer(self.peers.clone().renew_lease(id));
         }
         let cleared =
             pb::LeaseCheckpointRequest { checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }] };
@@ -292,6 +296,9 @@ impl Member for Handle {
         _caller: Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Answer<pb::LeaseTimeToLiveResponse> {
+        if !self.shared.is_leader() {
+            return answer(self.peers.clone().lease_time_to_live(request));
+        }
         let (sender, receiver) = oneshot::channel();
         let _ = self.to_applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
         answer(async move {

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use stanchion_disk::{Disk, RealDisk};
 use stanchion_mvcc::StoreOptions;
+use stanchion_peer::PeerServer;
 use stanchion_replica::boot::{BootError, Bootstrap, Layout, boot};
 use stanchion_replica::consensus::{Consensus, ConsensusConfig, ConsensusError};
 use stanchion_replica::force::force_new_cluster;
@@ -48,10 +49,11 @@ use stanchion_replica::version::Version;
 use crate::config::ETCD_VERSION;
 use crate::member::MemberHandle;
 use crate::metrics::Metrics;
+use crate::peers::{Peers, PeersConfig, Questions};
 use crate::refusal::Refusal;
 use handle::Handle;
-use raft_loop::ToRaft;
-use shared::Shared;
+pub(crate) use raft_loop::ToRaft;
+pub(crate) use shared::Shared;
 
 /// What the threads are told at start.
 #[derive(Clone, Debug)]
@@ -98,6 +100,8 @@ pub struct RuntimeConfig {
     pub warning_apply_duration: Duration,
     /// Keep the cluster and storage version that was found.
     pub hold_cluster_version: bool,
+    /// How this member meets others.
+    pub peers: PeersConfig,
     /// The time of this start in milliseconds since 1970; makes ids differ from those of earlier starts.
     pub unix_millis: u64,
 }
@@ -131,6 +135,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Runtime {
     handle: Arc<Handle>,
+    peers: Arc<Peers>,
     raft: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
     stop: Arc<watch::WatchHub>,
@@ -190,6 +195,8 @@ impl Runtime {
         let store = store_cell::StoreCell::new(booted.applier.store().clone());
         let watch = watch::WatchHub::new(store.clone());
         let (to_raft, raft_inbox) = channel();
+        let peers = Peers::start(config.peers.clone(), shared.clone(), to_raft.clone(), metrics.clone());
+        peers.follow(booted.applier.cluster());
         let (to_writer, writer_inbox) = channel();
         let (to_applier, applier_inbox) = channel();
         let (to_committer, committer_inbox) = channel();
@@ -204,10 +211,12 @@ impl Runtime {
                 shared: shared.clone(),
                 to_raft: to_raft.clone(),
                 request_timeout: config.request_timeout,
+                election: config.peers.election,
                 metrics: metrics.clone(),
             },
             to_applier.clone(),
             to_committer.clone(),
+            peers.clone(),
             ids,
             metrics.clone(),
         ));
@@ -218,8 +227,10 @@ impl Runtime {
             to_applier.clone(),
             to_committer,
             shared.clone(),
+            peers.clone(),
             config.tick,
             metrics.clone(),
+            config.request_timeout,
         );
         let writer = log_writer::LogWriter {
             journal: Journal::new(disk.clone(), booted.wal, booted.snapshots.clone(), config.retention),
@@ -234,6 +245,7 @@ impl Runtime {
             to_raft,
             shared,
             watch: watch.clone(),
+            peers: peers.clone(),
             handle: Arc::downgrade(&handle),
             clock,
             metrics: metrics.clone(),
@@ -260,13 +272,31 @@ impl Runtime {
             spawn("catch-up", watch::catch_up_loop(watch.clone()))?,
         ];
         let raft = Some(spawn("raft", Box::new(move || raft.run()))?);
-        Ok(Runtime { handle, raft, others, stop: watch })
+        Ok(Runtime { handle, peers, raft, others, stop: watch })
     }
 
     /// The member, for the front.
     #[must_use]
     pub fn member(&self) -> MemberHandle {
         self.handle.clone()
+    }
+
+    /// What answers on the peer port.
+    #[must_use]
+    pub fn peer_server(&self) -> PeerServer {
+        let questions = Questions::new(self.handle.shared.clone(), self.handle.clone());
+        PeerServer::new(self.peers.transport().clone(), Arc::new(questions))
+    }
+
+    /// Resolves when this member is no member of its cluster any more.
+    pub fn removed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut removed = self.handle.shared.removed.subscribe();
+        async move {
+            if removed.wait_for(|removed| *removed).await.is_err() {
+                // The member has stopped for another reason.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Looks once at the versions of the cluster and the file, and then keeps an eye on them.
@@ -282,6 +312,7 @@ impl Runtime {
     /// Stops the threads: what is acknowledged is on disk already, and the database is committed once more, so that
     /// the next start has less to replay.
     pub fn stop(mut self) {
+        self.peers.stop();
         self.handle.proposer.send(ToRaft::Stop);
         if let Some(raft) = self.raft.take()
             && raft.join().is_err()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stanchion_replica::apply::Reply;
 use tokio::sync::oneshot;
@@ -19,6 +19,8 @@ use crate::refusal::{self, Refusal};
 pub(super) struct Proposer {
     pub(super) shared: Arc<Shared>,
     pub(super) to_raft: Sender<ToRaft>,
+    /// The election timeout.
+    pub(super) election: Duration,
     /// Longest wait.
     pub(super) request_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
@@ -69,8 +71,10 @@ impl Proposer {
         let waiting = Waiting { shared: self.shared.clone(), id };
         self.send(input);
         let (wait, shared, metrics) = (self.request_timeout, self.shared.clone(), self.metrics.clone());
+        let election = self.election;
         async move {
             let _waiting = waiting;
+            let began = Instant::now();
             let outcome = timeout(wait, outcome).await;
             if !matches!(outcome, Ok(Ok(_))) {
                 metrics.server.proposals_failed.inc();
@@ -78,8 +82,7 @@ impl Proposer {
             match outcome {
                 Ok(Ok(outcome)) => outcome.map_err(answers::refused),
                 Ok(Err(_)) => Err(refusal::STOPPED),
-                Err(_) if shared.leadership.read().leader == 0 => Err(refusal::DEADLINE),
-                Err(_) => Err(refusal::TIMEOUT),
+                Err(_) => Err(shared.why_late(began, election)),
             }
         }
     }

@@ -19,15 +19,22 @@ use super::fatal;
 use super::log_writer::ToWriter;
 use super::shared::Shared;
 use crate::metrics::Metrics;
+use crate::peers::{PeerMessage, Peers};
 use crate::refusal::{self, Refusal};
 
 /// What the raft thread is told.
 #[derive(Debug)]
-pub(super) enum ToRaft {
+pub(crate) enum ToRaft {
     /// An encoded request.
     Propose(Bytes),
     /// A membership change.
     ProposeChange(ConfChange),
+    /// A peer's message.
+    Message(PeerMessage),
+    /// Messages to this member were lost.
+    Unreachable(u64),
+    /// The transfer of a database to this member has ended.
+    SnapshotSent { member_id: u64, delivered: bool },
     /// Hand leadership to this member.
     TransferLeader(u64),
     /// How far another member's log is known to go, and this one's.
@@ -54,10 +61,13 @@ pub(super) struct RaftLoop {
     to_applier: Sender<ToApplier>,
     to_committer: Sender<ToCommitter>,
     shared: Arc<Shared>,
+    peers: Arc<Peers>,
     tick: Duration,
     next_tick: Instant,
-    /// Proposals of this turn, and those that raft would not take yet.
-    proposals: Vec<Bytes>,
+    /// How long a request may wait.
+    request_timeout: Duration,
+    /// Proposals of this turn, and those that raft would not take yet, with the time at which they came.
+    proposals: Vec<(Instant, Bytes)>,
     changes: Vec<ConfChange>,
     /// Reads by the round that they wait for.
     reads: BTreeMap<Round, Vec<oneshot::Sender<Result<(), Refusal>>>>,
@@ -79,8 +89,10 @@ impl RaftLoop {
         to_applier: Sender<ToApplier>,
         to_committer: Sender<ToCommitter>,
         shared: Arc<Shared>,
+        peers: Arc<Peers>,
         tick: Duration,
         metrics: Arc<Metrics>,
+        request_timeout: Duration,
     ) -> RaftLoop {
         let applied = shared.applied.load(Ordering::Relaxed);
         RaftLoop {
@@ -90,8 +102,10 @@ impl RaftLoop {
             to_applier,
             to_committer,
             shared,
+            peers,
             tick,
             next_tick: Instant::now() + tick,
+            request_timeout,
             proposals: Vec::new(),
             changes: Vec::new(),
             reads: BTreeMap::new(),
@@ -143,14 +157,41 @@ impl RaftLoop {
                 tracing::warn!("waiting for ReadIndex response took too long, retrying");
             }
             self.next_tick = (self.next_tick + self.tick).max(now + self.tick / 2);
+            self.forget_the_late(now);
         }
         Ok(())
     }
 
+    /// Without a leader nothing is answered: whoever has stopped waiting takes no memory.
+    fn forget_the_late(&mut self, now: Instant) {
+        let wait = self.request_timeout;
+        self.proposals.retain(|(came, _)| now.saturating_duration_since(*came) < wait);
+        for waiters in self.reads.values_mut() {
+            waiters.retain(|waiter| !waiter.is_closed());
+        }
+    }
+
+    /// What no honest peer sends is refused and changes nothing.
+    fn hear(&mut self, message: PeerMessage) -> Result<(), ConsensusError> {
+        match self.consensus.handle_message(message.take()) {
+            Err(error) if error.is_fatal() => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a peer's message was refused");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     fn take(&mut self, input: ToRaft) -> Result<(), ConsensusError> {
         match input {
-            ToRaft::Propose(request) => self.proposals.push(request),
+            ToRaft::Propose(request) => self.proposals.push((Instant::now(), request)),
             ToRaft::ProposeChange(change) => self.changes.push(change),
+            ToRaft::Message(message) => self.hear(message)?,
+            ToRaft::Unreachable(member_id) => self.consensus.handle_unreachable(member_id),
+            ToRaft::SnapshotSent { member_id, delivered } => {
+                self.consensus.handle_snapshot_sent(member_id, delivered);
+            }
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Matched(member_id, reply) => {
                 let matched = self.consensus.matched(member_id);
@@ -183,7 +224,7 @@ impl RaftLoop {
     /// Proposals that raft drops for now are kept: a leader may come within the time that their clients wait.
     fn propose(&mut self) -> Result<(), ConsensusError> {
         if !self.proposals.is_empty() {
-            match self.consensus.propose(self.proposals.clone()) {
+            match self.consensus.propose(self.proposals.iter().map(|(_, data)| data.clone()).collect()) {
                 Ok(()) => self.proposals.clear(),
                 Err(Dropped::Now(_)) => {}
                 Err(Dropped::Stop(error)) => return Err(error),
@@ -207,10 +248,9 @@ impl RaftLoop {
             self.shared.set_leadership(leadership);
             self.send_to_applier(ToApplier::Leadership(leadership));
         }
-        // Peers are reached by the peer layer; a member that serves alone has none.
-        drop(outputs.messages);
+        self.peers.send(outputs.messages);
         for message in outputs.snapshots {
-            self.consensus.handle_snapshot_sent(message.to, false);
+            self.peers.send_snapshot(message);
         }
         if !outputs.append.is_empty() {
             // A thread that is gone has ended the process, or is about to.

@@ -14,32 +14,38 @@ use stanchion_replica::membership::Cluster;
 use stanchion_replica::version::Version;
 use tokio::sync::oneshot;
 
+use crate::refusal::{self, Refusal};
+
 /// What a proposer is told.
 pub(super) type Outcome = Result<Reply, apply::Refusal>;
 
 /// Seen by all threads.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) identity: Identity,
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
     pub(super) committed: AtomicU64,
     pub(super) applied: AtomicU64,
     pub(super) applied_term: AtomicU64,
-    pub(super) leadership: RwLock<Leadership>,
-    pub(super) view: RwLock<View>,
+    pub(crate) leadership: RwLock<Leadership>,
+    pub(crate) view: RwLock<View>,
     /// Proposers by request id. Only looked up.
     waiters: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
     /// The releases that other members run, as far as they have said.
-    pub(super) member_versions: Mutex<BTreeMap<u64, Version>>,
+    pub(crate) member_versions: Mutex<BTreeMap<u64, Version>>,
     /// Members that the peer layer is connected to, and since when.
-    pub(super) connected_since: Mutex<BTreeMap<u64, Instant>>,
+    pub(crate) connected_since: Mutex<BTreeMap<u64, Instant>>,
+    /// When this member won its last election.
+    pub(crate) elected: Mutex<Option<Instant>>,
+    /// Becomes true when this member is no member of its cluster any more.
+    pub(crate) removed: tokio::sync::watch::Sender<bool>,
     /// Told at every change of leadership.
     pub(super) leader_changes: tokio::sync::watch::Sender<Leadership>,
 }
 
 /// What the applier shows after each batch that changed it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct View {
-    pub(super) cluster: Cluster,
+pub(crate) struct View {
+    pub(crate) cluster: Cluster,
     pub(super) cluster_version: Option<String>,
     pub(super) downgrade: pb::DowngradeInfo,
     pub(super) alarms: Vec<pb::AlarmMember>,
@@ -73,6 +79,8 @@ impl Shared {
             waiters: Mutex::default(),
             member_versions: Mutex::default(),
             connected_since: Mutex::default(),
+            elected: Mutex::default(),
+            removed: tokio::sync::watch::Sender::new(false),
             leader_changes: tokio::sync::watch::Sender::new(Leadership::default()),
         }
     }
@@ -112,13 +120,49 @@ impl Shared {
         self.view.read().cluster.voters().filter(|voter| steady(voter.id)).count()
     }
 
+    /// Why a request that `began` then, and was proposed, has not been applied in time.
+    pub(super) fn why_late(&self, began: Instant, election: Duration) -> Refusal {
+        let leader = self.leadership.read().leader;
+        let own = self.identity.member_id;
+        let connected = self.connected_since.lock();
+        let steady = |id: u64| id == own || connected.get(&id).is_some_and(|since| *since <= began);
+        let heard = if leader == own {
+            let view = self.view.read();
+            let reached = view.cluster.voters().filter(|voter| steady(voter.id)).count();
+            reached > view.cluster.voters().count() / 2
+        } else {
+            steady(leader)
+        };
+        match *self.elected.lock() {
+            _ if leader == 0 => refusal::DEADLINE,
+            Some(elected) if began < elected && elected - began < election * 2 => {
+                refusal::TIMEOUT_LEADER_LOSS
+            }
+            _ if !heard => refusal::TIMEOUT_CONNECTION_LOST,
+            _ => refusal::TIMEOUT,
+        }
+    }
+
     pub(super) fn set_leadership(&self, leadership: Leadership) {
+        if leadership.role == Role::Leader {
+            *self.elected.lock() = Some(Instant::now());
+        }
         *self.leadership.write() = leadership;
         self.leader_changes.send_replace(leadership);
     }
 
-    pub(super) fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         self.leadership.read().role == Role::Leader
+    }
+
+    /// The commit index.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// The last applied index.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Relaxed)
     }
 
     /// Entries that are committed and not applied.

@@ -47,6 +47,7 @@ pub(super) async fn keep(handle: Weak<Handle>) {
 /// One look: proposes the cluster's version if this member leads, and brings the file to it.
 pub(super) async fn look(handle: &Arc<Handle>) -> Result<(), Refusal> {
     if handle.shared.is_leader() {
+        handle.peers.learn_versions().await;
         let known = known(handle);
         let held =
             |next: &Version| handle.hold_cluster_version && known.cluster.is_some_and(|now| *next > now);
