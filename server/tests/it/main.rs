@@ -1,4 +1,5 @@
 //! The server from outside.
 
+mod cluster;
 mod front;
 mod system;
