@@ -163,9 +163,9 @@ async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
         }
     }
     leases_are_one_whoever_is_asked(&members).await;
+    let mut asked = ClusterClient::new(members[0].channel());
     let listed =
-        ClusterClient::new(members[0].channel()).member_list(pb::MemberListRequest { linearizable: true });
-    let listed = listed.await.unwrap().into_inner().members;
+        asked.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap().into_inner().members;
     assert_eq!(listed.iter().filter(|member| !member.client_ur_ls.is_empty()).count(), 3);
     assert_eq!(members[0].status().await.unwrap().version, members[1].status().await.unwrap().version);
 
@@ -211,9 +211,9 @@ async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
 }
 
 async fn leases_are_one_whoever_is_asked(members: &[Member]) {
-    let granted =
-        LeaseClient::new(members[0].channel()).lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 7 });
-    assert_eq!(granted.await.unwrap().into_inner().id, 7);
+    let mut granting = LeaseClient::new(members[0].channel());
+    let granted = granting.lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 7 }).await;
+    assert_eq!(granted.unwrap().into_inner().id, 7);
     for member in members {
         let mut leases = LeaseClient::new(member.channel());
         for (id, ttl) in [(7, 600), (8, 0)] {
