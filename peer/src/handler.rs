@@ -74,8 +74,9 @@ pub struct OutgoingSnapshot {
     pub message: Message,
     /// Exact size of the database in bytes.
     pub size: u64,
-    /// The database. Read on a thread where it may block.
-    pub database: Box<dyn io::Read + Send>,
+    /// Writes the database, exactly `size` bytes. Runs on a thread where it may block, and ends with an error when
+    /// nobody takes the bytes any more.
+    pub database: Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>,
 }
 
 impl std::fmt::Debug for OutgoingSnapshot {

@@ -1,7 +1,7 @@
 //! Sending a snapshot: one request whose body is the message, with its length before it, and then the database as it is
 //! read.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -98,7 +98,7 @@ impl DatabaseBody {
             if sender.blocking_send(Ok(head)).is_err() {
                 return;
             }
-            if let Err(error) = read_all(snapshot, &sender) {
+            if let Err(error) = send_all(snapshot, &sender) {
                 // Breaks the request off: without a length on the wire nothing else tells the receiver.
                 let _ = sender.blocking_send(Err(error));
             }
@@ -107,34 +107,43 @@ impl DatabaseBody {
     }
 }
 
-/// Hands the database on until it ends or nobody takes it. Its size must be the one that was announced.
-fn read_all(mut snapshot: OutgoingSnapshot, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
-    let mut sent = 0_u64;
-    loop {
-        let mut piece = BytesMut::zeroed(PIECE);
-        let mut filled = 0;
-        while filled < PIECE {
-            match snapshot.database.read(&mut piece[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if filled == 0 {
-            break;
-        }
-        sent += filled as u64;
-        piece.truncate(filled);
-        if to.blocking_send(Ok(piece.freeze())).is_err() {
-            return Ok(());
-        }
-    }
-    if sent == snapshot.size {
+/// Hands the database on in pieces. Its size must be the one that was announced.
+fn send_all(snapshot: OutgoingSnapshot, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut pieces = Pieces { to, piece: BytesMut::with_capacity(PIECE), sent: 0 };
+    (snapshot.database)(&mut pieces)?;
+    pieces.flush()?;
+    if pieces.sent == snapshot.size {
         return Ok(());
     }
-    let what = format!("the database has {sent} bytes, {} were announced", snapshot.size);
+    let what = format!("the database has {} bytes, {} were announced", pieces.sent, snapshot.size);
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))
+}
+
+/// Gathers what is written into pieces for the socket, and waits when that is slow.
+struct Pieces<'a> {
+    to: &'a mpsc::Sender<io::Result<Bytes>>,
+    piece: BytesMut,
+    sent: u64,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let taken = data.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&data[..taken]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.piece, BytesMut::with_capacity(PIECE)).freeze();
+        self.sent += piece.len() as u64;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.to.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 impl Body for DatabaseBody {

@@ -222,11 +222,6 @@ impl Consensus {
         self.node.report_unreachable(member_id);
     }
 
-    /// The transfer of a database to a peer has ended.
-    pub fn handle_snapshot_sent(&mut self, member_id: u64, delivered: bool) {
-        self.node.report_snapshot(member_id, delivered);
-    }
-
     /// Proposes requests, which are appended together or not at all.
     ///
     /// # Errors

@@ -14,6 +14,10 @@ fn snap(from: u64, to: u64) -> Message {
     Message { snapshot: Some(Box::new(snapshot)), ..message(MessageType::Snap, from, to, 0) }
 }
 
+fn written(bytes: Vec<u8>) -> Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send> {
+    Box::new(move |out| out.write_all(&bytes))
+}
+
 fn database(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 7 + i / 251) as u8).collect()
 }
@@ -27,7 +31,7 @@ async fn a_database_arrives_whole_before_its_message() {
     a.transport.send_snapshot(OutgoingSnapshot {
         message: snap(1, 2),
         size,
-        database: Box::new(io::Cursor::new(bytes.clone())),
+        database: written(bytes.clone()),
     });
     assert_eq!(b.next().await, Event::Stored(bytes));
     assert_eq!(b.next_message().await, snap(1, 2));
@@ -42,7 +46,7 @@ async fn a_database_that_is_not_as_long_as_announced_does_not_count() {
         a.transport.send_snapshot(OutgoingSnapshot {
             message: snap(1, 2),
             size: announced,
-            database: Box::new(io::Cursor::new(database(1_000_000))),
+            database: written(database(1_000_000)),
         });
         assert_eq!(a.next().await, Event::Snapshot(2, SnapshotOutcome::Failed));
     }
@@ -57,7 +61,7 @@ async fn nobody_to_send_to_is_a_failure() {
     a.transport.send_snapshot(OutgoingSnapshot {
         message: snap(1, 2),
         size: 0,
-        database: Box::new(io::empty()),
+        database: written(Vec::new()),
     });
     assert_eq!(a.next().await, Event::Snapshot(2, SnapshotOutcome::Failed));
     // Nor does a bare message of this type travel.

@@ -7,7 +7,9 @@ use std::sync::mpsc::Sender;
 
 use stanchion_peer::{Handler, Refused, SnapshotOutcome, SnapshotSink};
 use stanchion_raft::Message;
+use stanchion_snap::Snapshotter;
 
+use super::snapshots;
 use crate::runtime::{Shared, ToRaft};
 
 /// Messages that may wait for the raft thread.
@@ -49,12 +51,13 @@ impl Drop for PeerMessage {
 pub(super) struct Inbox {
     shared: Arc<Shared>,
     to_raft: Sender<ToRaft>,
+    snapshots: Arc<Snapshotter>,
     waiting: Arc<Waiting>,
 }
 
 impl Inbox {
-    pub(super) fn new(shared: Arc<Shared>, to_raft: Sender<ToRaft>) -> Inbox {
-        Inbox { shared, to_raft, waiting: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>, to_raft: Sender<ToRaft>, snapshots: Arc<Snapshotter>) -> Inbox {
+        Inbox { shared, to_raft, snapshots, waiting: Arc::default() }
     }
 
     /// Counts a message in, unless there is no room.
@@ -108,7 +111,7 @@ impl Handler for Inbox {
         self.shared.removed.send_replace(true);
     }
 
-    fn receive_snapshot(&self, _: &Message) -> io::Result<Box<dyn SnapshotSink>> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "databases of other members are not taken yet"))
+    fn receive_snapshot(&self, message: &Message) -> io::Result<Box<dyn SnapshotSink>> {
+        snapshots::receive(&self.snapshots, message)
     }
 }

@@ -8,6 +8,7 @@ mod endpoints;
 mod inbox;
 mod observe;
 mod questions;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use parking_lot::Mutex;
 use stanchion_peer::{Asker, Identity, Timing, Transport};
 use stanchion_raft::{Message, MessageType};
 use stanchion_replica::membership::Cluster;
+use stanchion_snap::Snapshotter;
 
 use crate::config::ETCD_VERSION;
 use crate::metrics::Metrics;
-use crate::runtime::{Shared, ToRaft};
+use crate::runtime::{Shared, StoreCell, ToRaft};
 
 pub(crate) use endpoints::Questions;
 pub use inbox::PeerMessage;
@@ -43,15 +45,22 @@ pub struct PeersConfig {
 }
 
 /// All that this member has to do with others.
-#[derive(Debug)]
 pub(crate) struct Peers {
     transport: Transport,
     shared: Arc<Shared>,
+    to_raft: Sender<ToRaft>,
+    store: Arc<StoreCell>,
     request_timeout: Duration,
     asker: Asker,
     /// Peers and their URLs as the transport has them.
     known: Mutex<BTreeMap<u64, Vec<String>>>,
     tokio: tokio::runtime::Handle,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers").field("transport", &self.transport).finish_non_exhaustive()
+    }
 }
 
 impl Peers {
@@ -60,6 +69,7 @@ impl Peers {
         config: PeersConfig,
         shared: Arc<Shared>,
         to_raft: Sender<ToRaft>,
+        (store, snapshots): (Arc<StoreCell>, Arc<Snapshotter>),
         metrics: Arc<Metrics>,
     ) -> Arc<Peers> {
         let tokio = tokio::runtime::Handle::current();
@@ -70,13 +80,15 @@ impl Peers {
             peer_urls: config.advertised,
         };
         let local = format!("{:x}", identity.member_id);
-        let inbox = Arc::new(inbox::Inbox::new(shared.clone(), to_raft));
+        let inbox = Arc::new(inbox::Inbox::new(shared.clone(), to_raft.clone(), snapshots));
         let observer = Arc::new(observe::Counts::new(local, shared.clone(), metrics));
         let timing = Timing::for_election(config.election);
         let transport = Transport::new(identity, timing, inbox, observer, tokio.clone());
         Arc::new(Peers {
             transport,
             shared,
+            to_raft,
+            store,
             request_timeout: config.request_timeout,
             asker: Asker::new(VERSION_TIMEOUT),
             known: Mutex::default(),

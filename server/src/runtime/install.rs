@@ -43,6 +43,7 @@ impl ApplierLoop {
         let revision = opened.revision();
         store.replace(opened);
         *self.shared.view.write() = View::of(&self.applier);
+        self.peers.follow(self.applier.cluster());
         let applied = self.applier.applied();
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);
         self.shared.applied.store(applied.index, Ordering::Relaxed);

@@ -54,6 +54,7 @@ use crate::refusal::Refusal;
 use handle::Handle;
 pub(crate) use raft_loop::ToRaft;
 pub(crate) use shared::Shared;
+pub(crate) use store_cell::StoreCell;
 
 /// What the threads are told at start.
 #[derive(Clone, Debug)]
@@ -195,7 +196,9 @@ impl Runtime {
         let store = store_cell::StoreCell::new(booted.applier.store().clone());
         let watch = watch::WatchHub::new(store.clone());
         let (to_raft, raft_inbox) = channel();
-        let peers = Peers::start(config.peers.clone(), shared.clone(), to_raft.clone(), metrics.clone());
+        let databases = (store.clone(), booted.snapshots.clone());
+        let peers =
+            Peers::start(config.peers.clone(), shared.clone(), to_raft.clone(), databases, metrics.clone());
         peers.follow(booted.applier.cluster());
         let (to_writer, writer_inbox) = channel();
         let (to_applier, applier_inbox) = channel();

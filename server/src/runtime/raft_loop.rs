@@ -33,6 +33,8 @@ pub(crate) enum ToRaft {
     Message(PeerMessage),
     /// Messages to this member were lost.
     Unreachable(u64),
+    /// A database as of this index is about to leave for a member.
+    SnapshotStarted { member_id: u64, index: u64 },
     /// The transfer of a database to this member has ended.
     SnapshotSent { member_id: u64, delivered: bool },
     /// Hand leadership to this member.
@@ -189,6 +191,9 @@ impl RaftLoop {
             ToRaft::ProposeChange(change) => self.changes.push(change),
             ToRaft::Message(message) => self.hear(message)?,
             ToRaft::Unreachable(member_id) => self.consensus.handle_unreachable(member_id),
+            ToRaft::SnapshotStarted { member_id, index } => {
+                self.consensus.handle_snapshot_started(member_id, index);
+            }
             ToRaft::SnapshotSent { member_id, delivered } => {
                 self.consensus.handle_snapshot_sent(member_id, delivered);
             }
@@ -203,6 +208,9 @@ impl RaftLoop {
                 for work in works {
                     self.consensus.handle_appended(work)?;
                 }
+                // A snapshot may have jumped over what reads wait for.
+                self.applied = self.applied.max(self.shared.applied());
+                self.answer_reads();
             }
             ToRaft::Applied { work, changes, opened_term } => {
                 self.applied = work.entries().last().map_or(self.applied, |entry| entry.index);

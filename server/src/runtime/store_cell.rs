@@ -8,7 +8,7 @@ use stanchion_mvcc::Store;
 /// Holds the present store. Who needs a consistent view takes [`now`](Self::now) once, after any waiting: what was
 /// taken before may have been replaced by a newer one meanwhile.
 #[derive(Debug)]
-pub(super) struct StoreCell {
+pub(crate) struct StoreCell {
     present: RwLock<Arc<Store>>,
 }
 
@@ -17,7 +17,7 @@ impl StoreCell {
         Arc::new(StoreCell { present: RwLock::new(store) })
     }
 
-    pub(super) fn now(&self) -> Arc<Store> {
+    pub(crate) fn now(&self) -> Arc<Store> {
         self.present.read().clone()
     }
 
