@@ -52,7 +52,9 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
 
 async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse {
     let path = request.uri().path();
-    let (service, method) = path.trim_start_matches('/').rsplit_once('/').unwrap_or((path, ""));
+    let Some((service, method)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
+        return Status::unimplemented(format!("malformed method name: {path:?}")).into_http();
+    };
     if service == "grpc.health.v1.Health" && matches!(method, "Check" | "List" | "Watch") {
         return match front.enter(request.headers(), false, "unary") {
             Ok(_) => health(front, request).await,

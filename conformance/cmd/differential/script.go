@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"stanchion.invalid/conformance/internal/harness"
+)
+
+// scenario is a fixed sequence for what random requests do not reach: limits, waiting, ids of the server's choice.
+type scenario struct {
+	name string
+	flag []string
+	play func(ctx context.Context, r *round) error
+}
+
+// scripted plays every scenario, each on a pair of its own.
+func scripted(j *harness.Judge, only string) {
+	for _, s := range scenarios {
+		if only != "" && only != s.name {
+			continue
+		}
+		began := time.Now()
+		r, err := playScenario(j, s)
+		for _, found := range r.found {
+			err = fmt.Errorf("%w", found)
+			break
+		}
+		j.Check(err, "%s: %d requests, %.1f s", s.name, r.sent, time.Since(began).Seconds())
+		for _, more := range r.found[min(1, len(r.found)):] {
+			j.Say("also: %v", more)
+		}
+	}
+}
+
+func playScenario(j *harness.Judge, s scenario) (*round, error) {
+	r := &round{gen: newGenerator(0), byMethod: map[string]int{}}
+	p, err := startPair(j.Temp("scenario", s.name), s.flag...)
+	if err != nil {
+		return r, err
+	}
+	defer p.stop()
+	r.pair = p
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := s.play(ctx, r); err != nil {
+		return r, err
+	}
+	return r, p.alive()
+}
+
+var scenarios = []scenario{
+	{"chosen ids", nil, chosenIDs},
+	{"lock", nil, lockContention},
+	{"election", nil, electionObserved},
+	{"sizes", nil, sizes},
+	{"transaction limits", []string{"--max-txn-ops=5"}, txnLimits},
+	{"expiry", nil, expiry},
+	{"membership", nil, membership},
+	{"range stream", nil, rangeStreams},
+	{"watch history", []string{"--watch-progress-notify-interval=200ms"}, watchHistory},
+	{"watch fragments", nil, watchFragments},
+	{"metadata", nil, metadata},
+	{"first compactions", nil, firstCompactions},
+	{"defragment and snapshot", nil, defragmentAndSnapshot},
+	{"quota", []string{"--quota-backend-bytes=8000000"}, quota},
+}
