@@ -219,8 +219,8 @@ pub(crate) fn readable_in_txn(requested: i64, current: i64, compacted: i64) -> R
     if requested < compacted {
         return Err(Error::Compacted { requested, compacted });
     }
-    // On a store that was never compacted -1 passes for readable; nothing lived then.
-    Ok(requested)
+    // On a store that was never compacted -1 passes for readable, and like all negative numbers means the current one.
+    Ok(if requested < 0 { current } else { requested })
 }
 
 impl ReadTxn {

@@ -132,8 +132,9 @@ impl Request {
     /// Whether the alarm of a corrupt member refuses it.
     fn needs_sound_data(&self) -> bool {
         match self {
-            Request::Txn(request) => txn::has_write(request),
-            Request::Put(_)
+            // A transaction is in the log because it writes or nests another; etcd does not look which.
+            Request::Txn(_)
+            | Request::Put(_)
             | Request::DeleteRange(_)
             | Request::Compaction(_)
             | Request::LeaseGrant(_)

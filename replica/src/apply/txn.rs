@@ -230,15 +230,6 @@ pub(super) fn has_put(request: &pb::TxnRequest) -> bool {
     })
 }
 
-/// Whether any branch at any depth does something else than read.
-pub(super) fn has_write(request: &pb::TxnRequest) -> bool {
-    operations(request).any(|operation| match &operation.request {
-        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => true,
-        Some(Request::RequestTxn(inner)) => has_write(inner),
-        _ => false,
-    })
-}
-
 /// What a transaction costs of the quota: the dearer of its branches.
 pub(super) fn cost(request: &pb::TxnRequest) -> u64 {
     let branch = |operations: &[pb::RequestOp]| -> u64 {

@@ -10,15 +10,14 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::HealthService;
 
 use super::calls::{self, Route};
 use super::codec::RawCodec;
 use super::door::Call;
 use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
 use super::{
-    Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,
+    Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, grpc_health, kv, lease,
+    maintenance, watch,
 };
 use crate::member::Encoded;
 use crate::refusal::Refusal;
@@ -47,19 +46,31 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
     unary_methods!(dispatch(unary));
     server_streams!(dispatch(server_stream));
     both_streams!(dispatch(both_stream));
-    health_or_unknown(&front, request).await
+    health_or_unknown(front, request).await
 }
 
-async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse {
+async fn health_or_unknown(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
     let path = request.uri().path();
     let Some((service, method)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
         return Status::unimplemented(format!("malformed method name: {path:?}")).into_http();
     };
-    if service == "grpc.health.v1.Health" && matches!(method, "Check" | "List" | "Watch") {
-        return match front.enter(request.headers(), false, "unary") {
-            Ok(_) => health(front, request).await,
-            Err(refusal) => Status::from(refusal).into_http(),
-        };
+    if service == "grpc.health.v1.Health" {
+        let route = |path| Route { path, learner: false };
+        match method {
+            "Check" => {
+                let route = route("/grpc.health.v1.Health/Check");
+                return unary(front, request, route, grpc_health::check).await;
+            }
+            "List" => {
+                let route = route("/grpc.health.v1.Health/List");
+                return unary(front, request, route, grpc_health::list).await;
+            }
+            "Watch" => {
+                let route = route("/grpc.health.v1.Health/Watch");
+                return server_stream(front, request, route, grpc_health::watch).await;
+            }
+            _ => {}
+        }
     }
     let text = if SERVICES.contains(&service) {
         format!("unknown method {method} for service {service}")
@@ -67,16 +78,6 @@ async fn health_or_unknown(front: &Front, request: HttpRequest) -> HttpResponse 
         format!("unknown service {service}")
     };
     Status::unimplemented(text).into_http()
-}
-
-/// The standard health service: the empty name serves as soon as the port does.
-async fn health(front: &Front, request: HttpRequest) -> HttpResponse {
-    use tower::ServiceExt as _;
-    let service = HealthServer::new(HealthService::from_health_reporter(front.health.clone()));
-    match service.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
 }
 
 fn grpc<Req, Resp>(front: &Front) -> Grpc<RawCodec<Req, Resp>>

@@ -11,6 +11,7 @@ mod door;
 mod downgrade;
 mod gateway;
 mod grpc;
+mod grpc_health;
 mod health;
 mod http;
 mod kv;

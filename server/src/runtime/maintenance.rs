@@ -37,7 +37,11 @@ impl Handle {
         }
         for alarm in self.alarms() {
             let kind = pb::AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-            errors.push(format!("memberID:{} alarm:{kind}", alarm.member_id));
+            // As the text form of a message has it: a zero is left out.
+            errors.push(match alarm.member_id {
+                0 => format!("alarm:{kind}"),
+                id => format!("memberID:{id} alarm:{kind}"),
+            });
         }
         pb::StatusResponse {
             header: None,
