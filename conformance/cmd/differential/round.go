@@ -35,7 +35,7 @@ func (r *round) ask(ctx context.Context, q request) [2]answer {
 	r.sent++
 	r.byMethod[q.path]++
 	answers := r.pair.both(ctx, q)
-	line := fmt.Sprintf("%d %s", r.sent, q)
+	line := fmt.Sprintf("%d %.700s", r.sent, q)
 	r.recent = append(r.recent, line)
 	if len(r.recent) > recentKept {
 		r.recent = r.recent[1:]
