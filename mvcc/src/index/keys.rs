@@ -126,6 +126,12 @@ impl Keys {
         }
     }
 
+    /// Puts `key`, which is below all strings, in the place of the first one.
+    pub(super) fn lower_first(&mut self, key: &[u8]) {
+        self.remove(0);
+        self.insert(0, key);
+    }
+
     /// Computes all heads anew for strings that share their first `common` bytes.
     fn set_common(&mut self, common: usize) {
         self.common = common;

@@ -65,6 +65,20 @@ impl Inner {
             Err(i) => i.saturating_sub(1),
         }
     }
+
+    /// As [`child_of`](Self::child_of), for a key that the child may get. A key below all separators goes to the first
+    /// child and becomes its separator: else that child's halves could later be told apart by a separator below the
+    /// first, and the separators would not rise any more.
+    fn child_for_insert(&mut self, key: &[u8]) -> usize {
+        match self.separators.search(key) {
+            Ok(i) => i,
+            Err(0) => {
+                self.separators.lower_first(key);
+                0
+            }
+            Err(i) => i - 1,
+        }
+    }
 }
 
 impl Node {
@@ -209,7 +223,7 @@ fn upsert_below(
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => leaf.upsert(key, change),
         Node::Inner(inner) => {
-            let child = inner.child_of(key);
+            let child = inner.child_for_insert(key);
             let mut inserted = upsert_below(&mut inner.nodes[child], key, change);
             inner.live[child] = inner.live[child].wrapping_add_signed(inserted.live_delta);
             if let Some((separator, right)) = inserted.split.take() {

@@ -446,3 +446,50 @@ fn an_unknown_storage_version_is_refused() {
         }
     }
 }
+
+/// Writes the keys in their order, reads each, and deletes all in one range.
+fn every_key_is_found(keys: impl Iterator<Item = Vec<u8>>) {
+    let world = World::new();
+    let mut written = std::collections::BTreeSet::new();
+    for key in keys {
+        let mut txn = world.store().write();
+        txn.put(Put::new(&key, b"v")).expect("a put");
+        assert_eq!(txn.end().events.len(), 1);
+        written.insert(key);
+    }
+    let view = world.store().read();
+    for key in &written {
+        assert_eq!(view.count(KeyRange::single(key), 0).expect("a count"), 1, "{key:?}");
+    }
+    let mut txn = world.store().write();
+    assert_eq!(
+        txn.delete_range(KeyRange::from_request(b"\0", b"\0"), false).expect("a delete").count,
+        written.len() as u64
+    );
+    assert_eq!(txn.end().events.len(), written.len());
+}
+
+#[test]
+fn rev_6_keys_that_come_in_descending_order_are_all_found() {
+    every_key_is_found((0..20_000u32).rev().map(|n| n.to_be_bytes().to_vec()));
+}
+
+#[test]
+fn rev_6_long_keys_that_come_in_random_order_are_all_found() {
+    // As `etcdctl check datascale` makes them: a prefix, the varint of a random number, and zeros.
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    every_key_is_found((0..10_000).map(|_| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut key = b"/etcdctl-check-datascale/".to_vec();
+        let mut rest = random & !1;
+        while rest >= 0x80 {
+            key.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        key.push(rest as u8);
+        key.resize(537, 0);
+        key
+    }));
+}
