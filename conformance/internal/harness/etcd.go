@@ -36,15 +36,24 @@ type Etcd struct {
 
 // Start starts a member on a data directory and waits until it answers a linearizable read.
 func Start(release, dataDir string, flags ...string) (*Etcd, error) {
-	ports, err := freePorts(2)
+	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
 	}
-	client := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
+	return StartAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", ports[0]), flags...)
+}
+
+// StartAt starts a member whose clients connect to a given address.
+func StartAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	client := "http://" + address
 	args := append([]string{
 		"--name=judge", "--data-dir=" + dataDir, "--logger=zap",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", ports[1]),
+		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", ports[0]),
 		"--initial-advertise-peer-urls=" + PeerURL, "--initial-cluster=judge=" + PeerURL,
 		"--initial-cluster-token=conformance",
 	}, flags...)

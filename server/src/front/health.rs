@@ -5,7 +5,7 @@ use stanchion_api::etcdserverpb as pb;
 
 use super::Front;
 use super::grpc::{HttpRequest, HttpResponse};
-use super::http::{PLAIN, text};
+use super::http::{PLAIN, refusal, text};
 use crate::member::Caller;
 
 /// The two parameters that the health endpoints know.
@@ -57,7 +57,7 @@ pub(super) async fn health(front: &Front, query: &Query) -> HttpResponse {
             front.metrics.health.failures.inc();
             tracing::warn!(%reason, "serving /health false");
             let body = serde_json::json!({"health": "false", "reason": reason});
-            text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{body}\n"))
+            refusal(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))
         }
     }
 }
@@ -116,7 +116,7 @@ pub(super) async fn checks(front: &Front, path: &str, query: &Query) -> HttpResp
         }
     }
     let mut response = match (failed, query.verbose) {
-        (true, _) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{lines}\n")),
+        (true, _) => refusal(StatusCode::SERVICE_UNAVAILABLE, format!("{lines}\n")),
         (false, true) => text(StatusCode::OK, PLAIN, format!("{lines}ok\n")),
         (false, false) => text(StatusCode::OK, PLAIN, "ok\n"),
     };

@@ -12,6 +12,7 @@ use super::{gateway, health};
 
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Serves one request of a client listener.
@@ -52,6 +53,9 @@ pub(super) async fn serve_metrics(front: Arc<Front>, request: HttpRequest) -> Ht
 
 async fn dispatch(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
     let path = request.uri().path();
+    if let Some(cleaned) = cleaned(path) {
+        return redirect(&request, &cleaned);
+    }
     if path.starts_with("/v3/") && front.limits.gateway {
         return gateway::serve(front, request).await;
     }
@@ -63,7 +67,7 @@ async fn dispatch(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
         return not_found();
     }
     if request.method() != Method::GET {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "Method Not Allowed\n");
+        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         response.headers_mut().insert("allow", HeaderValue::from_static("GET"));
         return response;
     }
@@ -112,7 +116,7 @@ fn misdirected(host: &str) -> HttpResponse {
          - Add the hostname you want to use to the whitelist in settings.\n  - e.g. etcd --host-whitelist {host:?}\n\n\
          This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n"
     );
-    text(StatusCode::MISDIRECTED_REQUEST, PLAIN, body)
+    refusal(StatusCode::MISDIRECTED_REQUEST, body)
 }
 
 /// The origin that may read the answer, if any.
@@ -161,9 +165,58 @@ fn debug_vars(front: &Front) -> HttpResponse {
 
 /// The answer to a path that nobody knows.
 pub(super) fn not_found() -> HttpResponse {
-    let mut response = text(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n");
+    refusal(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// A refusal in plain text, with the header that Go's HTTP server gives such answers.
+pub(super) fn refusal(status: StatusCode, body: impl Into<bytes::Bytes>) -> HttpResponse {
+    let mut response = text(status, PLAIN, body);
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
+}
+
+/// A path without doubled slashes and dots, if that is another path. A slash at the end stays.
+fn cleaned(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let mut cleaned = format!("/{}", parts.join("/"));
+    if path.ends_with('/') && !cleaned.ends_with('/') {
+        cleaned.push('/');
+    }
+    (cleaned != path).then_some(cleaned)
+}
+
+/// Sends the client to the cleaned path, as Go's HTTP server does.
+fn redirect(request: &HttpRequest, cleaned: &str) -> HttpResponse {
+    let location = match request.uri().query() {
+        Some(query) => format!("{cleaned}?{query}"),
+        None => cleaned.to_owned(),
+    };
+    let Ok(value) = HeaderValue::from_str(&location) else { return not_found() };
+    let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        let body = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escaped(&location));
+        text(StatusCode::TEMPORARY_REDIRECT, HTML, body)
+    } else {
+        let mut response = HttpResponse::new(Body::empty());
+        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        response
+    };
+    response.headers_mut().insert("location", value);
+    response
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;")
 }
 
 pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> HttpResponse {
@@ -171,4 +224,24 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<bytes
     *response.status_mut() = status;
     response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cleaned;
+
+    #[test]
+    fn only_paths_with_something_to_clean_are_redirected() {
+        for path in ["/", "/v3/kv/range", "/v3/kv/range/", "/version"] {
+            assert_eq!(cleaned(path), None, "{path}");
+        }
+        for (path, clean) in [
+            ("/v3//kv/range", "/v3/kv/range"),
+            ("//", "/"),
+            ("/v3/./kv/../kv/range/", "/v3/kv/range/"),
+            ("/../../version", "/version"),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), Some(clean), "{path}");
+        }
+    }
 }

@@ -266,8 +266,12 @@ impl Runtime {
         };
         let committer =
             committer::Committer::new(store, committer_inbox, to_writer, &config, clock, metrics.clone());
-        let spawn =
-            |name: &str, run: Box<dyn FnOnce() + Send>| Builder::new().name(name.to_owned()).spawn(run);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            Builder::new().name(name.to_owned()).spawn(move || {
+                let _guard = EndsWithIt;
+                run();
+            })
+        };
         let others = vec![
             spawn("log-writer", Box::new(move || writer.run()))?,
             spawn("applier", Box::new(move || applier.run()))?,
@@ -341,4 +345,16 @@ fn fatal(what: &str, error: &dyn std::fmt::Display) -> ! {
     // The log's own thread needs a moment to write the line.
     std::thread::sleep(Duration::from_millis(50));
     std::process::exit(1)
+}
+
+/// Ends the process when the thread that holds it panics: a member of which one of these threads is gone would take
+/// requests and answer none. The panic itself has been printed by then, and what was acknowledged is in the log.
+struct EndsWithIt;
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
