@@ -134,6 +134,8 @@ pub struct Consensus {
     read_retry_ticks: u32,
     leadership: Leadership,
     policy: ReleasePolicy,
+    /// Index and term of the last entry that is applied since the start.
+    last_applied: Option<(u64, u64)>,
     /// Up to where the newest mark in the log goes.
     marked: u64,
     /// Members that were sent a snapshot, and its index: the log behind it is kept until they have caught up.
@@ -178,6 +180,7 @@ impl Consensus {
             read_retry_ticks: config.read_retry_ticks,
             leadership: Leadership::default(),
             policy: config.release,
+            last_applied: None,
             marked: start.base.index,
             catching_up: BTreeMap::new(),
             outputs: Outputs::default(),
@@ -292,15 +295,22 @@ impl Consensus {
         let last = work.message.entries.last().map(|entry| (entry.index, entry.term));
         self.deliver(work.message.responses)?;
         self.start()?;
-        if let Some((index, term)) = last
-            && self.policy.is_due(index, self.marked)
-        {
+        self.last_applied = last.or(self.last_applied);
+        if last.is_some_and(|(index, _)| self.policy.is_due(index, self.marked)) {
+            self.mark_now();
+        }
+        Ok(())
+    }
+
+    /// Marks the log where it is applied, whatever the count says: what an older or newer release would not understand
+    /// shall lie before the mark, where nobody reads it again.
+    pub fn mark_now(&mut self) {
+        if let Some((index, term)) = self.last_applied.filter(|(index, _)| *index > self.marked) {
             self.marked = index;
             let conf_state = self.node.conf_state();
             self.outputs.release =
                 Some(Release { index, term, conf_state, keep_from: self.policy.keep_from(index) });
         }
-        Ok(())
     }
 
     /// The mark of a [`Release`] is durable: the log in memory lets go of what is before it.

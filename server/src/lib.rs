@@ -3,6 +3,7 @@
 //! What lives here: everything that knows threads, sockets, wall clocks and tokio. What may not: decisions about
 //! data; those are the replica's.
 
+pub mod auto_compaction;
 pub mod config;
 pub mod front;
 pub mod lifecycle;

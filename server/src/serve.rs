@@ -16,6 +16,7 @@ use stanchion_replica::boot::{Bootstrap, NewCluster};
 use stanchion_replica::journal::Retention;
 use tokio::task::JoinSet;
 
+use crate::auto_compaction;
 use crate::config::{Config, ETCD_VERSION, GATES, Notice, Stage};
 use crate::front::{Front, Limits, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
@@ -79,6 +80,8 @@ async fn serve_member(config: &Config) -> Result<Stop> {
         tracing::warn!(%error, "failed to update cluster version");
     }
 
+    defragment_at_start(&member, config).await;
+    let compacting = tokio::spawn(auto_compaction::run(config.auto_compaction, member.clone()));
     let front = Front::new(member, limits(config), metrics);
     let (stop_serving, stopping) = tokio::sync::watch::channel(false);
     let mut serving = JoinSet::new();
@@ -101,6 +104,7 @@ async fn serve_member(config: &Config) -> Result<Stop> {
         () = runtime.removed() => Stop::Removed,
     };
     tracing::info!(signal = stop.name(), "received signal; shutting down");
+    compacting.abort();
     // Nobody may listen any more: that ends the wait too.
     let _ = stop_serving.send(true);
     let drained = async { while serving.join_next().await.is_some() {} };
@@ -127,6 +131,24 @@ fn refused_start(error: StartError, data_dir: &Path) -> anyhow::Error {
         ""
     };
     error.context(format!("the member cannot start on {}{advice}", data_dir.display()))
+}
+
+/// `--bootstrap-defrag-threshold-megabytes`: a file with more free space than that is made smaller before anybody is
+/// served.
+async fn defragment_at_start(member: &MemberHandle, config: &Config) {
+    let threshold = config.bootstrap_defrag_threshold_bytes;
+    let free = match member.status().await {
+        Ok(status) => u64::try_from(status.db_size - status.db_size_in_use).unwrap_or(0),
+        Err(_) => return,
+    };
+    if threshold == 0 {
+        return;
+    }
+    if free < threshold {
+        tracing::info!(free, threshold, "Skipping defragmentation");
+    } else if let Err(error) = member.defragment().await {
+        tracing::warn!(%error, "failed to defragment at start");
+    }
 }
 
 /// Somebody who starts a member by hand sees at a glance where it is; harnesses and services read the log.
@@ -178,6 +200,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         commit_interval: config.backend_batch_interval,
         commit_changes: config.backend_batch_limit,
         compaction_batch: config.compaction_batch_limit,
+        compaction_pause: config.compaction_sleep_interval,
         lease_checkpoint_interval: checkpoints.then_some(Duration::from_secs(300)),
         unsafe_no_fsync: config.unsafe_no_fsync,
         force_new_cluster: config.force_new_cluster,

@@ -23,7 +23,7 @@ use std::path::Path;
 pub use duration::format as format_duration;
 pub use gates::{FeatureGates, GATES, Stage};
 pub use help::USAGE;
-pub use typed::Config;
+pub use typed::{AutoCompaction, Config};
 pub use urls::Endpoint;
 
 use settings::Settings;

@@ -48,7 +48,14 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
     error(&Status::not_found("Not Found"))
 }
 
+/// Routes take a body; what asks for a websocket is told what to do instead.
 fn post(request: &HttpRequest) -> Result<(), Refusal> {
+    if request.headers().get("upgrade").is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(Refusal::fixed(
+            Code::Unimplemented,
+            "websockets are not supported: POST the requests as a stream of JSON objects",
+        ));
+    }
     if request.method() == Method::POST {
         return Ok(());
     }

@@ -1,14 +1,17 @@
 //! The plain HTTP side of the client port: the rules common to all requests, version, metrics, and the way to the gateway.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use tonic::body::Body;
 
 use super::Front;
 use super::grpc::{HttpRequest, HttpResponse};
-use super::{gateway, health};
+use super::{debug, gateway, health};
 
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -45,7 +48,7 @@ pub(super) async fn serve(front: Arc<Front>, mut request: HttpRequest) -> HttpRe
 /// Serves one request of a listener for metrics.
 pub(super) async fn serve_metrics(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
     match request.uri().path() {
-        "/metrics" => metrics(&front),
+        "/metrics" => metrics(&front, request.headers()),
         path if path == "/health" || health::is_check(path) => dispatch(front, request).await,
         _ => not_found(),
     }
@@ -60,7 +63,7 @@ async fn dispatch(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
         return gateway::serve(front, request).await;
     }
     if path == "/metrics" {
-        return metrics(&front);
+        return metrics(&front, request.headers());
     }
     let known = matches!(path, "/version" | "/health" | "/debug/vars") || health::is_check(path);
     if !known {
@@ -74,7 +77,7 @@ async fn dispatch(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
     let query = health::Query::of(&request);
     match path {
         "/version" => version(&front),
-        "/debug/vars" => debug_vars(&front),
+        "/debug/vars" => debug::vars(&front),
         "/health" => health::health(&front, &query).await,
         path => health::checks(&front, path, &query).await,
     }
@@ -140,27 +143,22 @@ fn version(front: &Front) -> HttpResponse {
     text(StatusCode::OK, JSON, body)
 }
 
-fn metrics(front: &Front) -> HttpResponse {
-    text(StatusCode::OK, METRICS, front.metrics_text())
-}
-
-fn debug_vars(front: &Front) -> HttpResponse {
-    let raft = front.member.raft_status();
-    let standing = front.member.standing();
-    let vars = serde_json::json!({
-        "cmdline": std::env::args().collect::<Vec<_>>(),
-        "raft.status": {
-            "id": format!("{:x}", standing.member_id),
-            "term": raft.term,
-            "vote": format!("{:x}", raft.vote),
-            "commit": raft.commit,
-            "lead": format!("{:x}", standing.leader),
-            "raftState": raft.role,
-            "applied": raft.applied,
-            "leadtransferee": "0",
-        },
-    });
-    text(StatusCode::OK, "application/json; charset=utf-8", vars.to_string())
+/// Compressed for those who can read it: scrapes are large and alike.
+fn metrics(front: &Front, headers: &HeaderMap) -> HttpResponse {
+    let plain = front.metrics_text();
+    let accepted = headers.get_all("accept-encoding").iter().filter_map(|value| value.to_str().ok());
+    if !accepted.flat_map(|value| value.split(',')).any(|coding| coding.trim() == "gzip") {
+        return text(StatusCode::OK, METRICS, plain);
+    }
+    let mut packed = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::fast());
+    match packed.write_all(&plain).and_then(|()| packed.finish()) {
+        Ok(packed) => {
+            let mut response = text(StatusCode::OK, METRICS, packed);
+            response.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{error}\n")),
+    }
 }
 
 /// The answer to a path that nobody knows.

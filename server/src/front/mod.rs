@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod codec;
 mod concurrency;
+mod debug;
 mod door;
 mod downgrade;
 mod gateway;

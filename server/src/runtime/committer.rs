@@ -26,7 +26,7 @@ pub(super) enum ToCommitter {
     Stop,
 }
 
-/// How often it looks; also the pause between compaction steps.
+/// How often it looks.
 const TURN: Duration = Duration::from_millis(10);
 
 /// The pause between two steps of a defragmentation, in which commits and compactions have their turn.
@@ -51,6 +51,9 @@ pub(super) struct Committer {
     to_writer: Sender<ToWriter>,
     schedule: CommitSchedule,
     compaction_batch: usize,
+    compaction_pause: Duration,
+    /// When the last compaction step ended.
+    stepped: Instant,
     clock: Instant,
     metrics: Arc<Metrics>,
     /// The compaction that is under way: when it began, and the rows that were counted as removed.
@@ -68,13 +71,15 @@ impl Committer {
         metrics: Arc<Metrics>,
     ) -> Committer {
         let schedule = CommitSchedule::new(config.commit_interval, config.commit_changes);
-        let compaction_batch = config.compaction_batch;
+        let (compaction_batch, compaction_pause) = (config.compaction_batch, config.compaction_pause);
         Committer {
             store,
             inbox,
             to_writer,
             schedule,
             compaction_batch,
+            compaction_pause,
+            stepped: clock,
             clock,
             metrics,
             compacting: None,
@@ -105,8 +110,9 @@ impl Committer {
             let began = Instant::now();
             let committed = self.schedule.step(&self.store.now(), self.clock.elapsed());
             self.committed(began, committed);
-            if self.store.now().is_compacting() {
+            if self.store.now().is_compacting() && self.stepped.elapsed() >= self.compaction_pause {
                 self.compact();
+                self.stepped = Instant::now();
             }
             self.shrink();
         }

@@ -89,6 +89,8 @@ pub struct RuntimeConfig {
     pub commit_changes: usize,
     /// Rows that one compaction step looks at.
     pub compaction_batch: usize,
+    /// Pause between two compaction steps.
+    pub compaction_pause: Duration,
     /// How often checkpoints of leases are made; `None`: never.
     pub lease_checkpoint_interval: Option<Duration>,
     /// Commit the database without syncing it.

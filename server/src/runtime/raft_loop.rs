@@ -37,6 +37,8 @@ pub(crate) enum ToRaft {
     SnapshotStarted { member_id: u64, index: u64 },
     /// The transfer of a database to this member has ended.
     SnapshotSent { member_id: u64, delivered: bool },
+    /// Mark the log where it is applied.
+    Mark,
     /// Hand leadership to this member.
     TransferLeader(u64),
     /// How far another member's log is known to go, and this one's.
@@ -197,6 +199,7 @@ impl RaftLoop {
             ToRaft::SnapshotSent { member_id, delivered } => {
                 self.consensus.handle_snapshot_sent(member_id, delivered);
             }
+            ToRaft::Mark => self.consensus.mark_now(),
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Matched(member_id, reply) => {
                 let matched = self.consensus.matched(member_id);

@@ -13,6 +13,7 @@ use stanchion_replica::version::{
 };
 
 use super::handle::Handle;
+use super::raft_loop::ToRaft;
 use crate::config::ETCD_VERSION;
 use crate::member::{Caller, Member as _};
 use crate::refusal::Refusal;
@@ -99,5 +100,7 @@ fn bring_storage(handle: &Handle) {
     let mut txn = store.write();
     schema::put_storage_version(&mut txn, text.as_deref());
     let _ = txn.end();
+    // Entries in another release's words are left behind a mark: the release that comes next need not read them.
+    handle.proposer.send(ToRaft::Mark);
     tracing::info!(new_storage_version = text.as_deref().unwrap_or("3.5.0"), "updated storage version");
 }

@@ -249,3 +249,17 @@ async fn the_plain_endpoints_answer() {
     let (status, body) = server.http("GET", "/health", "").await;
     assert_eq!((status, body.as_str()), (503, "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"));
 }
+
+#[tokio::test]
+async fn a_websocket_is_told_to_post() {
+    let server = start().await;
+    let (status, _) = server.http("GET", "/v3/watch", "").await;
+    assert_eq!(status, 501);
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let upgrade = "GET /v3/watch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let len = stream.read(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer[..len]).into_owned();
+    assert!(text.starts_with("HTTP/1.1 501") && text.contains("websockets are not supported"), "{text}");
+}

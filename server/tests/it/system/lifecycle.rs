@@ -96,3 +96,17 @@ fn flags_are_refused_with_etcds_exit_codes() {
     assert_eq!(refused(dir.path(), &["--no-such-flag"]).0, Some(2));
     assert_eq!(refused(dir.path(), &["--election-timeout=1"]).0, Some(1));
 }
+
+#[test]
+fn metrics_are_packed_for_those_who_can_read_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let (status, head, body) = server.http("GET", "/metrics", "Accept-Encoding: deflate, gzip\r\n");
+    assert_eq!(status, 200);
+    assert!(head.to_lowercase().contains("content-encoding: gzip"), "{head}");
+    assert_eq!(body[..2], [0x1f, 0x8b]);
+    let (_, vars) = server.get("/debug/vars");
+    let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
+    assert!(vars["memstats"]["Sys"].as_u64().unwrap() > 0, "{vars}");
+    assert_eq!(vars["raft.status"]["raftState"], "StateLeader");
+}
