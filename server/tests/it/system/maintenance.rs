@@ -40,7 +40,7 @@ async fn mnt_14_a_defragmentation_gives_space_back_while_the_member_serves() {
     let answer = defragmenting.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.header, None);
     let after = maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
-    assert!(after.db_size < before.db_size / 4, "{} of {}", after.db_size, before.db_size);
+    assert!(after.db_size < before.db_size / 2, "{} of {}", after.db_size, before.db_size);
     let again = maintenance.hash_kv(pb::HashKvRequest { revision }).await.unwrap().into_inner().hash;
     assert_eq!(again, hash);
     let kept = pb::RangeRequest { key: "kept".into(), ..Default::default() };
