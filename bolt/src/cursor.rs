@@ -121,6 +121,7 @@ impl<'a> Bucket<'a> {
         }
     }
 
+    /// The element of that key.
     fn find(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
         let Some(mut at) = self.source()? else { return Ok(None) };
         for _ in 0..MAX_DEPTH {
@@ -292,7 +293,11 @@ impl<'a> Cursor<'a> {
     pub fn next(&mut self) -> Result<Option<Entry<'a>>> {
         let Some((leaf, index)) = self.stack.last_mut() else { return self.first() };
         *index += 1;
-        if *index < leaf.len() { self.entry() } else { self.step(false) }
+        if *index >= leaf.len() {
+            return self.step(false);
+        }
+        // The path of long scans.
+        if let Source::Page(page) = leaf { page_entry(page, *index).map(Some) } else { self.entry() }
     }
 
     /// Moves to the entry before.
@@ -325,6 +330,9 @@ impl<'a> Cursor<'a> {
     /// [`Error::Corrupt`].
     pub fn entry(&self) -> Result<Option<Entry<'a>>> {
         let Some((leaf, index)) = self.stack.last() else { return Ok(None) };
+        if let Source::Page(page) = leaf {
+            return page_entry(page, *index).map(Some);
+        }
         let e = leaf.element(self.bucket.memory, *index)?;
         let value = (e.flags & BUCKET_FLAG == 0).then(|| self.bucket.memory.bytes(e.value));
         Ok(Some((e.key, value)))
@@ -380,6 +388,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
+fn page_entry<'a>(page: &Page<'a>, index: usize) -> Result<Entry<'a>> {
+    let element = page.leaf(index)?;
+    Ok((element.key, (element.flags & BUCKET_FLAG == 0).then_some(element.value)))
+}
+
 /// Iterator over a bucket's entries; after an error it ends.
 #[derive(Clone, Debug)]
 pub struct Range<'a> {
@@ -391,6 +404,9 @@ pub struct Range<'a> {
 
 impl<'a> Range<'a> {
     fn advance(&mut self) -> Result<Option<Entry<'a>>> {
+        if self.start.is_none() {
+            return self.cursor.next();
+        }
         match self.start.take() {
             None => self.cursor.next(),
             Some(Bound::Unbounded) => self.cursor.first(),

@@ -157,7 +157,7 @@ impl Db {
         }
         // Nobody has looked at the other meta page: it may count every page of the file.
         let older_mark = file.len().map_err(|e| io("get the length of", e))? / u64::from(meta.page_size);
-        let cut = older_mark - meta.high_water > 2 * open::FILE_STEP / u64::from(meta.page_size);
+        let cut = older_mark - meta.high_water > 2 * open::MAX_FILE_STEP / u64::from(meta.page_size);
         let writer = Writer { freelist, older_mark, cut, ..Writer::default() };
         let state = State { current: Arc::new(snapshot), readers: BTreeMap::new(), poisoned: false };
         let shared = Shared {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::format::{ELEMENT_SIZE, HEADER_SIZE};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
-use crate::page::Page;
+use crate::page::{Page, compare};
 
 /// Index of a node in its tree; [`NONE`] where there is none.
 pub(crate) type NodeId = u32;
@@ -78,7 +78,7 @@ impl Node {
         let (mut low, mut high) = (0, self.inodes.len());
         while low < high {
             let middle = low.midpoint(high);
-            match memory.bytes(self.inodes[middle].key).cmp(key) {
+            match compare(memory.bytes(self.inodes[middle].key), key) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Equal => return (middle, true),
                 std::cmp::Ordering::Greater => high = middle,

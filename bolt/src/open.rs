@@ -21,8 +21,10 @@ const INITIAL_PAGES: u64 = 4;
 /// Smallest map, and the size beyond which maps no longer double.
 const MIN_MAP: u64 = 32 << 10;
 const MAP_STEP: u64 = 1 << 30;
-/// Larger files grow by this much at a time, smaller ones double.
-pub(crate) const FILE_STEP: u64 = 16 << 20;
+/// Files grow by this part of their length, within these bounds in bytes. bbolt's files grow by the upper bound.
+const FILE_STEP_DIVISOR: u64 = 64;
+const MIN_FILE_STEP: u64 = 64 << 10;
+pub(crate) const MAX_FILE_STEP: u64 = 16 << 20;
 
 /// Opens and locks the file, and writes the initial pages into a new one.
 pub(crate) fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Arc<dyn File>> {
@@ -174,8 +176,8 @@ pub(crate) fn map_size(needed: u64) -> u64 {
     }
 }
 
-/// Length the file is given when `needed` bytes no longer fit into it.
+/// Length the file is given when `needed` bytes no longer fit into it: a little more than that, so that few commits
+/// change the length, which makes their sync dearer.
 pub(crate) fn file_size(needed: u64) -> u64 {
-    let map_size = map_size(needed);
-    if map_size <= FILE_STEP { map_size } else { needed + FILE_STEP }
+    needed + (needed / FILE_STEP_DIVISOR).clamp(MIN_FILE_STEP, MAX_FILE_STEP)
 }
