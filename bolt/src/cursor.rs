@@ -290,14 +290,30 @@ impl<'a> Cursor<'a> {
     /// [`Error::Corrupt`].
     // Not an iterator: it can turn round, and it fails. `Bucket::iter` is the iterator.
     #[allow(clippy::should_implement_trait)]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Entry<'a>>> {
+        if let Some(entry) = self.next_in_page() {
+            return entry.map(Some);
+        }
+        self.next_slowly()
+    }
+
+    /// The path of long scans: the next entry of the same page, if there is one.
+    #[inline]
+    fn next_in_page(&mut self) -> Option<Result<Entry<'a>>> {
+        let Some((Source::Page(page), index)) = self.stack.last_mut() else { return None };
+        if *index + 1 >= page.len() {
+            return None;
+        }
+        *index += 1;
+        Some(page_entry(page, *index))
+    }
+
+    #[inline(never)]
+    fn next_slowly(&mut self) -> Result<Option<Entry<'a>>> {
         let Some((leaf, index)) = self.stack.last_mut() else { return self.first() };
         *index += 1;
-        if *index >= leaf.len() {
-            return self.step(false);
-        }
-        // The path of long scans.
-        if let Source::Page(page) = leaf { page_entry(page, *index).map(Some) } else { self.entry() }
+        if *index < leaf.len() { self.entry() } else { self.step(false) }
     }
 
     /// Moves to the entry before.
@@ -388,6 +404,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
+#[inline]
 fn page_entry<'a>(page: &Page<'a>, index: usize) -> Result<Entry<'a>> {
     let element = page.leaf(index)?;
     Ok((element.key, (element.flags & BUCKET_FLAG == 0).then_some(element.value)))
@@ -403,10 +420,9 @@ pub struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
+    /// Moves the cursor over an end of a page, or to where the range begins.
+    #[inline(never)]
     fn advance(&mut self) -> Result<Option<Entry<'a>>> {
-        if self.start.is_none() {
-            return self.cursor.next();
-        }
         match self.start.take() {
             None => self.cursor.next(),
             Some(Bound::Unbounded) => self.cursor.first(),
@@ -417,27 +433,36 @@ impl<'a> Range<'a> {
             },
         }
     }
+
+    #[inline]
+    fn is_inside(&self, key: &[u8]) -> bool {
+        match &self.end {
+            Bound::Unbounded => true,
+            Bound::Included(end) => key <= end.as_slice(),
+            Bound::Excluded(end) => key < end.as_slice(),
+        }
+    }
 }
 
 impl<'a> Iterator for Range<'a> {
     type Item = Result<Entry<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;
         }
-        let entry = match self.advance() {
-            Ok(entry) => entry.filter(|(key, _)| match &self.end {
-                Bound::Unbounded => true,
-                Bound::Included(end) => *key <= end.as_slice(),
-                Bound::Excluded(end) => *key < end.as_slice(),
-            }),
-            Err(e) => {
+        let next = if self.start.is_none() { self.cursor.next_in_page() } else { None };
+        match next.or_else(|| self.advance().transpose()) {
+            Some(Ok(entry)) if self.is_inside(entry.0) => Some(Ok(entry)),
+            Some(Err(e)) => {
                 self.done = true;
-                return Some(Err(e));
+                Some(Err(e))
             }
-        };
-        self.done = entry.is_none();
-        entry.map(Ok)
+            Some(Ok(_)) | None => {
+                self.done = true;
+                None
+            }
+        }
     }
 }

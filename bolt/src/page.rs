@@ -58,6 +58,7 @@ impl<'a> Page<'a> {
         Ok(page)
     }
 
+    #[inline]
     pub(crate) fn is_leaf(&self) -> bool {
         self.header.flags == FLAG_LEAF
     }
@@ -66,6 +67,7 @@ impl<'a> Page<'a> {
         self.header.id
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.header.count)
     }
@@ -88,6 +90,7 @@ impl<'a> Page<'a> {
     }
 
     /// Element `i` of a leaf page (`i < len`).
+    #[inline]
     pub(crate) fn leaf(&self, i: usize) -> Result<LeafElement<'a>> {
         debug_assert!(self.is_leaf());
         let at = HEADER_SIZE + i * ELEMENT_SIZE;
@@ -111,6 +114,7 @@ impl<'a> Page<'a> {
     }
 
     /// Key of element `i` (`i < len`).
+    #[inline]
     pub(crate) fn key(&self, i: usize) -> Result<&'a [u8]> {
         let at = HEADER_SIZE + i * ELEMENT_SIZE;
         let element = &self.bytes[at..at + ELEMENT_SIZE];
@@ -145,6 +149,7 @@ impl<'a> Page<'a> {
         Ok((low, false))
     }
 
+    #[cold]
     fn outside(&self, i: usize, end: usize) -> Error {
         self.fault(format!("element {i} ends at byte {end} of {}", self.bytes.len()))
     }
@@ -155,6 +160,7 @@ impl<'a> Page<'a> {
 }
 
 /// Bytewise order. Most keys differ in their first eight bytes: those are compared without a call.
+#[inline]
 pub(crate) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     if let (Some((first_a, rest_a)), Some((first_b, rest_b))) = (a.split_first_chunk(), b.split_first_chunk())
     {

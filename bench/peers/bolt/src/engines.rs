@@ -28,8 +28,8 @@ pub trait Engine {
 
 /// Bytes seen: looks at the value's ends, so that no engine gets away with not fetching it.
 fn seen(value: &[u8]) -> u64 {
-    let ends = value.first().zip(value.last()).map_or(0, |(a, b)| u64::from(a ^ b) & 1);
-    value.len() as u64 + ends - ends
+    std::hint::black_box(value.first().zip(value.last()).map(|(a, b)| a ^ b));
+    value.len() as u64
 }
 
 pub struct Bolt {
@@ -263,7 +263,11 @@ pub fn bytes_in(dir: &Path) -> Outcome<u64> {
     while let Some(path) = paths.pop() {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() { paths.push(entry.path()) } else { bytes += entry.metadata()?.len() }
+            if entry.file_type()?.is_dir() {
+                paths.push(entry.path())
+            } else {
+                bytes += entry.metadata()?.len()
+            }
         }
     }
     Ok(bytes)

@@ -68,12 +68,17 @@ impl Load {
     /// Microseconds of a scan.
     pub fn scan(&self, engine: &dyn Engine) -> Outcome<f64> {
         // Rising keys: no scan begins so late that it has fewer rows. Random ones: one in a thousand may.
-        let from: Vec<Vec<u8>> = (0..SCANS).map(|n| self.key(mix(n) % (self.keys - SCAN_ROWS as u64))).collect();
+        let from: Vec<Vec<u8>> =
+            (0..SCANS).map(|n| self.key(mix(n) % (self.keys - SCAN_ROWS as u64))).collect();
         let start = Instant::now();
         let bytes = engine.scan(&from, SCAN_ROWS)?;
         let micros = start.elapsed().as_micros() as f64 / SCANS as f64;
         let row = (VALUE_LEN + self.key(0).len()) as u64;
-        if bytes > SCANS * SCAN_ROWS as u64 * row * 9 / 10 { Ok(micros) } else { Err("rows are missing".into()) }
+        if bytes > SCANS * SCAN_ROWS as u64 * row * 9 / 10 {
+            Ok(micros)
+        } else {
+            Err("rows are missing".into())
+        }
     }
 
     /// Rows a second: the oldest tenth.

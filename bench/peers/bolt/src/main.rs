@@ -88,7 +88,8 @@ fn build_bbolt() -> Outcome<()> {
 /// The Go program prints the five figures in the order of [`METRICS`].
 fn bbolt(dir: &Path, load: &Load) -> Outcome<[f64; 5]> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bbolt");
-    let output = Command::new(program).arg(dir.join("db")).arg(load.name).arg(load.keys.to_string()).output()?;
+    let output =
+        Command::new(program).arg(dir.join("db")).arg(load.name).arg(load.keys.to_string()).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
