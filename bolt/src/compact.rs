@@ -39,6 +39,8 @@ impl ReadTx {
             let source = std::io::ErrorKind::AlreadyExists.into();
             return Err(Error::Io { operation: "create", path: path.to_path_buf(), source });
         }
+        // A damaged file in which buckets contain each other would never end.
+        self.bucket_stats()?;
         let db = Db::open(disk, path, options)?;
         let limit = if transaction_bytes == 0 { u64::MAX } else { transaction_bytes };
         let mut copy = Copy { db: &db, tx: Some(db.begin_write()?), written: 0, limit, path: Vec::new() };

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use stanchion_disk::{Disk, File, LockKind, Map};
 
 use crate::error::{Error, Result};
@@ -20,6 +19,7 @@ use crate::read::ReadTx;
 use crate::scan;
 use crate::shrink::Progress;
 use crate::snapshot::Snapshot;
+use crate::sync::{Condvar, Mutex};
 use crate::write::WriteTx;
 
 /// How a database is opened. The default creates it if missing, waits for the lock for ever, stores no freelist.
@@ -193,7 +193,7 @@ impl Db {
             if let Some(writer) = slot.take() {
                 break writer;
             }
-            self.shared.writer_back.wait(&mut slot);
+            slot = self.shared.writer_back.wait(slot);
         };
         drop(slot);
         WriteTx::begin(Arc::clone(&self.shared), writer)

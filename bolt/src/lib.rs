@@ -22,6 +22,7 @@ mod relocate;
 mod scan;
 mod shrink;
 mod snapshot;
+mod sync;
 mod tree;
 mod write;
 

@@ -5,3 +5,4 @@ mod errors;
 mod model;
 mod ops;
 mod shrink;
+mod threads;
