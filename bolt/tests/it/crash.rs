@@ -47,7 +47,8 @@ fn crash_everywhere(seed: u64, survivors: u64) -> u64 {
     let mut cases = 0;
     let base = SimDisk::new(seed);
     let mut start = Contents::new();
-    {
+    // Every fifth seed begins without a file: the power is cut while it is created, too.
+    if !seed.is_multiple_of(5) {
         let rng = &mut Xoshiro256PlusPlus::seed_from_u64(seed);
         let db = open(&base, seed.is_multiple_of(2)).unwrap();
         for _ in 0..4 {
@@ -89,7 +90,8 @@ fn crash_everywhere(seed: u64, survivors: u64) -> u64 {
 
 #[test]
 fn a_power_cut_leaves_the_state_before_or_after_a_commit() {
-    let wanted = std::env::var("STANCHION_SOAK").map_or(10_000, |n| n.parse().expect("a number of cases"));
+    let wanted =
+        std::env::var("STANCHION_CRASH_CASES").map_or(100_000, |n| n.parse().expect("a number of cases"));
     let mut cases = 0;
     for seed in 0.. {
         cases += crash_everywhere(seed, 8);
@@ -192,7 +194,7 @@ fn a_shrunken_file_is_whole_by_its_older_meta_page_too() {
             let txid = db.begin_read().unwrap().txid();
             let copy = disk.fork(steps).unwrap();
             copy.flip_bit(Path::new("db"), (txid % 2) * 1024 + 40, 3).unwrap();
-            let older = open(&copy.after_power_cut(1), seed.is_multiple_of(2)).unwrap();
+            let older = open(&copy, seed.is_multiple_of(2)).unwrap();
             let tx = older.begin_read().unwrap();
             assert_eq!((tx.txid(), tx.check()), (txid - 1, vec![]), "seed {seed}, step {steps}");
             assert_eq!(contents(&tx), contents_before);
