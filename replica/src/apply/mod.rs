@@ -65,6 +65,7 @@ pub struct Applier {
     downgrade: DowngradeRecord,
     alarms: BTreeSet<AlarmRecord>,
     applied: Applied,
+    settings_changed: u64,
 }
 
 /// An alarm's kind: the file is over its quota.
@@ -235,6 +236,7 @@ impl Applier {
             return Some(Err(refused.into()));
         }
         self.cluster.apply(change);
+        self.settings_changed += 1;
         let mut txn = self.store.write();
         txn.set_applied(applied);
         schema::put_conf_state(&mut txn, &conf_state_record(&self.cluster));
@@ -320,12 +322,14 @@ impl Applier {
             Request::ClusterVersion(request) => {
                 schema::put_cluster_version(&mut txn, &request.ver);
                 self.cluster_version = Some(request.ver.clone());
+                self.settings_changed += 1;
                 Reply::Done
             }
             Request::MemberAttributes(request) => self.publish(&mut txn, request),
             Request::Downgrade(request) => {
                 let target_version = if request.enabled { request.ver.clone() } else { String::new() };
                 self.downgrade = DowngradeRecord { target_version, enabled: request.enabled };
+                self.settings_changed += 1;
                 schema::put_downgrade(&mut txn, &self.downgrade);
                 Reply::Done
             }
@@ -400,12 +404,14 @@ impl Applier {
                 self.alarms.iter().filter(asked).copied().collect()
             }
             Ok(AlarmAction::Activate) if request.alarm != 0 => {
+                self.settings_changed += 1;
                 if self.alarms.insert(record) {
                     schema::put_alarm(txn, record);
                 }
                 vec![record]
             }
             Ok(AlarmAction::Deactivate) if self.alarms.remove(&record) => {
+                self.settings_changed += 1;
                 schema::delete_alarm(txn, record);
                 vec![record]
             }
@@ -423,6 +429,7 @@ impl Applier {
     ) -> Reply {
         let attributes = request.member_attributes.clone().unwrap_or_default();
         if self.cluster.publish(request.member_id, &attributes.name, &attributes.client_urls) {
+            self.settings_changed += 1;
             let member = self.cluster.member(request.member_id).expect("published, so it exists");
             schema::put_member(txn, &member_record(member));
         }
@@ -451,6 +458,13 @@ impl Applier {
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.applied
+    }
+
+    /// How often members, alarms, the cluster's version or its downgrade have changed since this was opened: whoever
+    /// keeps a copy of them compares it.
+    #[must_use]
+    pub fn settings_changed(&self) -> u64 {
+        self.settings_changed
     }
 
     /// The members as of the applied entry.

@@ -41,6 +41,7 @@ impl Applier {
             downgrade: schema::downgrade(&from).map_err(load)?.unwrap_or_default(),
             alarms: schema::alarms(&from).map_err(load)?.into_iter().collect(),
             applied: recovered.applied,
+            settings_changed: 0,
             config,
             store,
         })
@@ -68,6 +69,7 @@ impl Applier {
         }
         _ = txn.end();
         self.cluster = cluster;
+        self.settings_changed += 1;
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct ApplierLoop {
     pub(super) clock: Instant,
     pub(super) metrics: Arc<Metrics>,
     pub(super) figures: ApplyFigures,
+    /// Which settings the others see; at first none.
+    pub(super) shown: u64,
     /// What a new primary gives every lease on top: the election timeout.
     pub(super) extend_ms: u64,
     /// The term in which this member leads.
@@ -128,13 +130,9 @@ impl ApplierLoop {
         if let Some(term) = done.opened_term {
             self.opened_term = term;
         }
-        let view = View::of(&self.applier);
-        if let Some(cluster) = view.cluster_version.as_deref().and_then(Version::parse)
-            && cluster > versions::own()
-        {
-            fatal("the cluster has gone on to a release that this one does not know", &cluster);
+        if self.applier.settings_changed() != self.shown {
+            self.show_settings();
         }
-        *self.shared.view.write() = view;
         if !done.changes.is_empty() {
             self.peers.follow(self.applier.cluster());
         }
@@ -150,6 +148,18 @@ impl ApplierLoop {
         // Raft hears of membership changes before those who wait for them: their next one must not meet an open one.
         let _ = self.to_raft.send(ToRaft::Applied { work: done.work, changes: done.changes, opened_term });
         self.shared.tell(outcomes);
+    }
+
+    /// Most batches change no settings, and then nothing is copied.
+    pub(super) fn show_settings(&mut self) {
+        let view = View::of(&self.applier);
+        if let Some(cluster) = view.cluster_version.as_deref().and_then(Version::parse)
+            && cluster > versions::own()
+        {
+            fatal("the cluster has gone on to a release that this one does not know", &cluster);
+        }
+        *self.shared.view.write() = view;
+        self.shown = self.applier.settings_changed();
     }
 
     /// Watchers hear of a revision before anybody can read it as applied.

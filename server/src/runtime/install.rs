@@ -10,7 +10,6 @@ use stanchion_snap::Snapshotter;
 
 use super::applier::ApplierLoop;
 use super::fatal;
-use super::shared::View;
 use super::store_cell::StoreCell;
 
 /// What it takes to open a received database.
@@ -42,7 +41,7 @@ impl ApplierLoop {
         }
         let revision = opened.revision();
         store.replace(opened);
-        *self.shared.view.write() = View::of(&self.applier);
+        self.show_settings();
         self.peers.follow(self.applier.cluster());
         let applied = self.applier.applied();
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);

@@ -254,6 +254,7 @@ impl Runtime {
             handle: Arc::downgrade(&handle),
             clock,
             metrics: metrics.clone(),
+            shown: u64::MAX,
             figures: figures::ApplyFigures::new(metrics.clone(), config.warning_apply_duration),
             extend_ms: election_ms,
             leads: None,
