@@ -32,10 +32,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    #[inline]
     fn from_number(number: u64) -> Option<Self> {
-        [Self::Metadata, Self::Entry, Self::State, Self::Crc, Self::Snapshot]
-            .into_iter()
-            .find(|kind| *kind as u64 == number)
+        Some(match number {
+            1 => Self::Metadata,
+            2 => Self::Entry,
+            3 => Self::State,
+            4 => Self::Crc,
+            5 => Self::Snapshot,
+            _ => return None,
+        })
     }
 }
 
@@ -153,18 +159,8 @@ pub struct Entry {
 impl Entry {
     #[inline]
     pub(crate) fn decode(encoded: Bytes) -> Result<Self, &'static str> {
-        let (mut index, mut term, mut kind, mut data) = (0, 0, 0, &[][..]);
-        let mut rest = &encoded[..];
-        while !rest.is_empty() {
-            match take_field(&mut rest) {
-                Some((1, Value::Varint(v))) => kind = v,
-                Some((2, Value::Varint(v))) => term = v,
-                Some((3, Value::Varint(v))) => index = v,
-                Some((4, Value::Bytes(b))) => data = b,
-                Some((number, _)) if number > 4 => {}
-                _ => return Err("not an entry"),
-            }
-        }
+        let EntryFields { kind, term, index, data } =
+            EntryFields::in_order(&encoded).map_or_else(|| EntryFields::any(&encoded), Ok)?;
         if kind > 2 {
             return Err("an entry of unknown type");
         }
@@ -178,6 +174,47 @@ impl Entry {
         }
         let data = if data.is_empty() { Bytes::new() } else { encoded.slice_ref(data) };
         Ok(Self { index, term, kind: kind as u8, data, encoded })
+    }
+}
+
+/// The fields of a `raftpb.Entry`, as they stand.
+struct EntryFields<'a> {
+    kind: u64,
+    term: u64,
+    index: u64,
+    data: &'a [u8],
+}
+
+impl<'a> EntryFields<'a> {
+    /// The form that nearly every entry has: all four fields in order and nothing else. `None` for any other.
+    #[inline]
+    fn in_order(mut bytes: &'a [u8]) -> Option<Self> {
+        let rest = &mut bytes;
+        expect_tag(rest, 0x08)?;
+        let kind = take_varint(rest)?;
+        expect_tag(rest, 0x10)?;
+        let term = take_varint(rest)?;
+        expect_tag(rest, 0x18)?;
+        let index = take_varint(rest)?;
+        expect_tag(rest, 0x22)?;
+        let len = take_varint(rest)?;
+        (len == rest.len() as u64).then_some(Self { kind, term, index, data: rest })
+    }
+
+    /// Any form that protobuf allows.
+    fn any(mut rest: &'a [u8]) -> Result<Self, &'static str> {
+        let mut fields = Self { kind: 0, term: 0, index: 0, data: &[] };
+        while !rest.is_empty() {
+            match take_field(&mut rest) {
+                Some((1, Value::Varint(v))) => fields.kind = v,
+                Some((2, Value::Varint(v))) => fields.term = v,
+                Some((3, Value::Varint(v))) => fields.index = v,
+                Some((4, Value::Bytes(b))) => fields.data = b,
+                Some((number, _)) if number > 4 => {}
+                _ => return Err("not an entry"),
+            }
+        }
+        Ok(fields)
     }
 }
 
