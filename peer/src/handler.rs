@@ -68,6 +68,9 @@ pub trait SnapshotSink: Send {
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
+/// Writes a database into whatever takes it.
+pub type DatabaseWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
+
 /// A snapshot to be sent: the message and the database as a stream.
 pub struct OutgoingSnapshot {
     /// The `MsgSnap`, with the metadata of the database that is sent.
@@ -76,7 +79,7 @@ pub struct OutgoingSnapshot {
     pub size: u64,
     /// Writes the database, exactly `size` bytes. Runs on a thread where it may block, and ends with an error when
     /// nobody takes the bytes any more.
-    pub database: Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>,
+    pub database: DatabaseWriter,
 }
 
 impl std::fmt::Debug for OutgoingSnapshot {

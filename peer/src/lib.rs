@@ -39,8 +39,8 @@ mod writer;
 
 pub use ask::{AskError, Asker};
 pub use handler::{
-    Answer, Endpoints, Handler, HashError, HashKv, LeaseError, MemberInfo, Observer, OutgoingSnapshot,
-    PromoteError, Refused, SnapshotOutcome, SnapshotSink, Unobserved, VersionInfo,
+    Answer, DatabaseWriter, Endpoints, Handler, HashError, HashKv, LeaseError, MemberInfo, Observer,
+    OutgoingSnapshot, PromoteError, Refused, SnapshotOutcome, SnapshotSink, Unobserved, VersionInfo,
 };
 pub use identity::{Identity, Mismatch};
 pub use serve::{PeerListener, PeerServer};

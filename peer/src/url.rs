@@ -45,8 +45,9 @@ impl PeerUrl {
         &self.target
     }
 
-    /// What goes into the `Host` header.
-    pub(crate) fn authority(&self) -> String {
+    /// Host and port, as the `Host` header has them.
+    #[must_use]
+    pub fn authority(&self) -> String {
         match &self.target {
             Target::Tcp { host, port } => format!("{host}:{port}"),
             Target::Unix(_) => "localhost".to_owned(),

@@ -5,6 +5,7 @@
 
 pub mod auto_compaction;
 pub mod config;
+pub mod demo;
 pub mod front;
 pub mod lifecycle;
 pub mod listeners;

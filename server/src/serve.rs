@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use prost::Message as _;
 use stanchion_api::membershippb;
 use stanchion_api::raft_request::RequestKind;
+use stanchion_disk::RealDisk;
 use stanchion_replica::ReleasePolicy;
-use stanchion_replica::boot::{Bootstrap, NewCluster};
+use stanchion_replica::boot::{Bootstrap, Layout, NewCluster};
 use stanchion_replica::journal::Retention;
+use stanchion_wal as wal;
 use tokio::task::JoinSet;
 
 use crate::auto_compaction;
@@ -24,7 +26,8 @@ use crate::listeners::{self, Bound};
 use crate::logging::{Format, Logging, parse_level};
 use crate::member::{Caller, MemberHandle};
 use crate::metrics::Metrics;
-use crate::peers::PeersConfig;
+use crate::peers::{self, PeersConfig};
+use crate::refusal;
 use crate::runtime::{Runtime, RuntimeConfig, StartError};
 
 /// Runs a member until it is told to stop.
@@ -37,9 +40,6 @@ pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
         parse_level(&config.log_level).with_context(|| format!("unknown log level {}", config.log_level))?;
     let _logging = Logging::start(&config.log_outputs, format, level).context("logging cannot start")?;
     notices.iter().for_each(log_notice);
-    if config.join_existing {
-        bail!("joining a running cluster (--initial-cluster-state existing) is not built yet");
-    }
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no worker threads")?;
     tokio.block_on(serve_member(config))
@@ -60,7 +60,8 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     let listeners = listeners::bind(config)?;
     let peer_listeners = listeners::bind_for_peers(config)?;
     let metrics = Arc::new(Metrics::new(config.extensive_metrics).context("metrics")?);
-    let runtime = Runtime::start(runtime_config(config)?, &metrics)
+    let (bootstrap, acquainted) = begin(config).await?;
+    let runtime = Runtime::start(runtime_config(config, bootstrap, acquainted)?, &metrics)
         .map_err(|error| refused_start(error, &config.data_dir))?;
     let member = runtime.member();
     name_member(&metrics, config, member.standing().member_id);
@@ -105,6 +106,13 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     };
     tracing::info!(signal = stop.name(), "received signal; shutting down");
     compacting.abort();
+    if let Some(handing_over) = runtime.hand_over_leadership() {
+        // The others elect one of them anyway, only later.
+        let handed = tokio::time::timeout(config.election_timeout * 2, handing_over).await;
+        if let Err(error) = handed.unwrap_or(Err(refusal::TRANSFER_TIMEOUT)) {
+            tracing::warn!(%error, "leadership could not be handed over");
+        }
+    }
     // Nobody may listen any more: that ends the wait too.
     let _ = stop_serving.send(true);
     let drained = async { while serving.join_next().await.is_some() {} };
@@ -178,13 +186,38 @@ fn name_member(metrics: &Metrics, config: &Config, member_id: u64) {
     }
 }
 
-fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
+/// How a member without a log begins, and whom it knows of: what its cluster says of it if one is running.
+async fn begin(config: &Config) -> Result<(Bootstrap, Vec<(u64, Vec<String>)>)> {
+    let given = new_cluster(config);
+    let has_log = wal::exists(&RealDisk, &Layout::new(&config.data_dir, Some(&config.wal_dir)).wal);
+    let has_log = has_log.with_context(|| format!("the log {} cannot be read", config.wal_dir.display()))?;
+    if has_log {
+        return Ok((Bootstrap::New(given), Vec::new()));
+    }
+    if config.join_existing {
+        let joined = peers::join(&given, config.max_learners).await?;
+        let id = format!("{:x}", joined.identity.member_id);
+        tracing::info!(local_member_id = id, members = joined.others.len() + 1, "joining a running cluster");
+        return Ok((Bootstrap::Join(joined.identity), joined.others));
+    }
+    // A wrong list is refused where it is used.
+    if let Ok(identity) = given.identity() {
+        peers::check_new(&given, identity.member_id).await?;
+    }
+    Ok((Bootstrap::New(given), Vec::new()))
+}
+
+fn runtime_config(
+    config: &Config,
+    bootstrap: Bootstrap,
+    acquainted: Vec<(u64, Vec<String>)>,
+) -> Result<RuntimeConfig> {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let checkpoints = config.feature_gates.enabled("LeaseCheckpoint");
     Ok(RuntimeConfig {
         data_dir: config.data_dir.clone(),
         wal_dir: config.dedicated_wal_dir.then(|| config.wal_dir.clone()),
-        bootstrap: Bootstrap::New(new_cluster(config)),
+        bootstrap,
         tick: config.heartbeat_interval,
         election_ticks: u32::try_from(config.election_ticks()).context("--election-timeout")?,
         request_timeout: config.request_timeout(),
@@ -209,6 +242,7 @@ fn runtime_config(config: &Config) -> Result<RuntimeConfig> {
         hold_cluster_version: config.hold_cluster_version,
         peers: PeersConfig {
             advertised: config.initial_advertise_peer_urls.iter().map(ToString::to_string).collect(),
+            acquainted,
             election: config.election_timeout,
             request_timeout: config.request_timeout(),
         },

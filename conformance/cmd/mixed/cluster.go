@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ type member struct {
 type cluster struct {
 	dir     string
 	members []*member
+	joined  int
+
+	mu sync.Mutex
 }
 
 func freePort() (int, error) {
@@ -87,6 +91,31 @@ func (c *cluster) initial() string {
 	return strings.Join(all, ",")
 }
 
+// put sets the member at a place.
+func (c *cluster) put(place int, m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	members := append([]*member(nil), c.members...)
+	members[place] = m
+	c.members = members
+}
+
+// now gives the members of this moment, for whoever works beside changes.
+func (c *cluster) now() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members
+}
+
+// endpoints are the client URLs of this moment.
+func (c *cluster) endpoints() []string {
+	var all []string
+	for _, m := range c.now() {
+		all = append(all, m.client)
+	}
+	return all
+}
+
 func (c *cluster) end() {
 	for _, m := range c.members {
 		m.kill()
@@ -101,6 +130,10 @@ func (m *member) start(initial, state string) error {
 		"--listen-client-urls=" + m.client, "--advertise-client-urls=" + m.client,
 		"--listen-peer-urls=" + m.peer, "--initial-advertise-peer-urls=" + m.peer,
 		"--initial-cluster=" + initial, "--initial-cluster-state=" + state, "--initial-cluster-token=mixed",
+	}
+	if m.release == harness.Ours {
+		// The way back to the other release stays open.
+		args = append(args, "--hold-cluster-version")
 	}
 	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

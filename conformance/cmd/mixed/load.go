@@ -7,9 +7,10 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
-// load writes all the while, to any member, and remembers what was acknowledged. A watch on one member goes along.
+// load writes all the while, to any member, and remembers what was acknowledged. A watch goes along, at whatever member is there.
 type load struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -22,17 +23,17 @@ type load struct {
 
 const prefix = "load/"
 
-func startLoad(c *cluster, watchOn *member) (*load, error) {
+func startLoad(c *cluster) (*load, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{stop: cancel, acked: map[string]int64{}, watched: map[int64]bool{}}
-	writers := c.members
 	for w := range 2 {
 		l.done.Add(1)
 		go func() {
 			defer l.done.Done()
 			for n := 0; ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("%s%d/%06d", prefix, w, n)
-				m := writers[(n+w)%len(writers)]
+				members := c.now()
+				m := members[(n+w)%len(members)]
 				_ = m.with(2*time.Second, func(call context.Context, cl *clientv3.Client) error {
 					put, err := cl.Put(call, key, key)
 					if err == nil {
@@ -45,10 +46,20 @@ func startLoad(c *cluster, watchOn *member) (*load, error) {
 			}
 		}()
 	}
-	client, err := watchOn.connect()
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: c.endpoints(), DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		return nil, err
 	}
+	l.done.Add(1)
+	go func() {
+		defer l.done.Done()
+		for ctx.Err() == nil {
+			client.SetEndpoints(c.endpoints()...)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
 	l.done.Add(1)
 	go func() {
 		defer l.done.Done()

@@ -37,7 +37,7 @@ func judge(j *harness.Judge, release string, releases []string) error {
 		return nil
 	}
 	j.Check(named(c), "%v: every member knows the names and client URLs of all", releases)
-	l, err := startLoad(c, c.members[0])
+	l, err := startLoad(c)
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,11 @@ func judge(j *harness.Judge, release string, releases []string) error {
 			return err
 		}
 		j.Check(victim.awaitReady(), "%v: %s comes back", releases, victim)
+	}
+	for _, to := range []string{harness.Ours, release} {
+		if err := replaceAll(j, c, to); err != nil {
+			return err
+		}
 	}
 	j.Check(l.end(), "%v: the watch has seen %d acknowledged writes without a gap", releases, len(l.acked))
 	j.Check(l.everywhere(c), "%v: nothing acknowledged is lost", releases)
@@ -186,4 +191,79 @@ func sameHistory(c *cluster) error {
 		}
 	}
 	return nil
+}
+
+// replaceAll replaces the members one by one, under load, by fresh ones of another kind.
+func replaceAll(j *harness.Judge, c *cluster, to string) error {
+	for place := range c.members {
+		old := c.members[place]
+		if old.release == to {
+			continue
+		}
+		fresh, err := newMember(c.dir, fmt.Sprintf("r%d", c.joined), to)
+		if err != nil {
+			return err
+		}
+		c.joined++
+		j.Check(c.replace(place, fresh), "%s takes the place of %s", fresh, old)
+		j.Check(sameHistory(c), "HashKV is the same on all, with %s", fresh)
+	}
+	return nil
+}
+
+// replace removes a member, adds another one and starts it. A cluster takes the next change only when all members have
+// been connected for a while.
+func (c *cluster) replace(place int, fresh *member) error {
+	old := c.members[place]
+	status, err := old.status()
+	if err != nil {
+		return err
+	}
+	asked := c.members[(place+1)%len(c.members)]
+	change := func(what string, call func(context.Context, *clientv3.Client) error) error {
+		if err := retry(40*time.Second, func() error { return asked.with(8*time.Second, call) }); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+	if err := change("remove", func(ctx context.Context, cl *clientv3.Client) error {
+		list, err := cl.MemberList(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range list.Members {
+			if m.ID == status.Header.MemberId {
+				_, err := cl.MemberRemove(ctx, m.ID)
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	select {
+	case <-old.exited:
+	case <-time.After(20 * time.Second):
+		return fmt.Errorf("%s was removed and has not stopped", old)
+	}
+	if err := change("add", func(ctx context.Context, cl *clientv3.Client) error {
+		list, err := cl.MemberList(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range list.Members {
+			if len(m.PeerURLs) == 1 && m.PeerURLs[0] == fresh.peer {
+				return nil
+			}
+		}
+		_, err = cl.MemberAdd(ctx, []string{fresh.peer})
+		return err
+	}); err != nil {
+		return err
+	}
+	c.put(place, fresh)
+	if err := fresh.start(c.initial(), "existing"); err != nil {
+		return err
+	}
+	return fresh.awaitReady()
 }

@@ -1,8 +1,6 @@
 //! Databases on their way from one member to another.
 
-use std::io;
-
-use stanchion_peer::{OutgoingSnapshot, SnapshotOutcome};
+use stanchion_peer::{DatabaseWriter, OutgoingSnapshot, SnapshotOutcome};
 use stanchion_raft::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata, WireForm};
 
 use crate::harness::{Event, Node, ask, headers, introduce, message};
@@ -14,7 +12,7 @@ fn snap(from: u64, to: u64) -> Message {
     Message { snapshot: Some(Box::new(snapshot)), ..message(MessageType::Snap, from, to, 0) }
 }
 
-fn written(bytes: Vec<u8>) -> Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send> {
+fn written(bytes: Vec<u8>) -> DatabaseWriter {
     Box::new(move |out| out.write_all(&bytes))
 }
 

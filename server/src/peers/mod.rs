@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod inbox;
+mod joining;
 mod observe;
 mod questions;
 mod snapshots;
@@ -27,6 +28,7 @@ use crate::runtime::{Shared, StoreCell, ToRaft};
 
 pub(crate) use endpoints::Questions;
 pub use inbox::PeerMessage;
+pub use joining::{JoinError, Joined, check_new, join};
 
 /// Longest dial and answer of a look at another member's version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +40,8 @@ const REMOVAL_NOTICE: Duration = Duration::from_secs(1);
 pub struct PeersConfig {
     /// Peer URLs that this member tells others.
     pub advertised: Vec<String>,
+    /// Members that this one knows of before its log names them: id and peer URLs.
+    pub acquainted: Vec<(u64, Vec<String>)>,
     /// Election timeout.
     pub election: Duration,
     /// Longest wait of a request.
@@ -84,7 +88,7 @@ impl Peers {
         let observer = Arc::new(observe::Counts::new(local, shared.clone(), metrics));
         let timing = Timing::for_election(config.election);
         let transport = Transport::new(identity, timing, inbox, observer, tokio.clone());
-        Arc::new(Peers {
+        let peers = Arc::new(Peers {
             transport,
             shared,
             to_raft,
@@ -93,7 +97,9 @@ impl Peers {
             asker: Asker::new(VERSION_TIMEOUT),
             known: Mutex::default(),
             tokio,
-        })
+        });
+        peers.meet(config.acquainted.into_iter().collect());
+        peers
     }
 
     pub(crate) fn transport(&self) -> &Transport {
@@ -117,37 +123,45 @@ impl Peers {
         self.transport.send(due.map(|(_, message)| message));
     }
 
-    /// Membership may have changed: talks to those who are members now, where they are now.
+    /// Membership may have changed: talks to those who are members now, where they are now. Who is not in `cluster` but
+    /// was not removed either may be named further on in the log.
     pub(crate) fn follow(&self, cluster: &Cluster) {
         let own = self.shared.identity.member_id;
-        let wanted: BTreeMap<u64, Vec<String>> = cluster
-            .members()
-            .filter(|member| member.id != own)
-            .map(|member| (member.id, member.peer_urls.clone()))
-            .collect();
-        let mut known = self.known.lock();
-        for id in known.keys().filter(|id| !wanted.contains_key(id)) {
-            self.transport.remove_peer(*id);
+        let gone: Vec<u64> = {
+            let mut known = self.known.lock();
+            let gone = known.keys().copied().filter(|id| cluster.is_removed(*id)).collect::<Vec<_>>();
+            known.retain(|id, _| !gone.contains(id));
+            gone
+        };
+        for id in gone {
+            self.transport.remove_peer(id);
             tracing::info!(peer = %format_args!("{id:x}"), "stopped remote peer");
         }
-        for (id, urls) in &wanted {
-            if known.get(id) == Some(urls) {
-                continue;
-            }
-            match self.transport.add_peer(*id, urls) {
-                Ok(()) => tracing::info!(peer = %format_args!("{id:x}"), ?urls, "added remote peer"),
-                Err(error) => {
-                    tracing::error!(peer = %format_args!("{id:x}"), %error, "a member cannot be reached");
-                }
-            }
-        }
-        *known = wanted;
+        let members = cluster.members().filter(|member| member.id != own);
+        self.meet(members.map(|member| (member.id, member.peer_urls.clone())).collect());
         if cluster.is_removed(own) {
             let shared = self.shared.clone();
             self.tokio.spawn(async move {
                 tokio::time::sleep(REMOVAL_NOTICE).await;
                 shared.removed.send_replace(true);
             });
+        }
+    }
+
+    /// Talks to these members from now on, where they are now.
+    fn meet(&self, members: BTreeMap<u64, Vec<String>>) {
+        let mut known = self.known.lock();
+        for (id, urls) in members {
+            if known.get(&id) == Some(&urls) {
+                continue;
+            }
+            match self.transport.add_peer(id, &urls) {
+                Ok(()) => tracing::info!(peer = %format_args!("{id:x}"), ?urls, "added remote peer"),
+                Err(error) => {
+                    tracing::error!(peer = %format_args!("{id:x}"), %error, "a member cannot be reached");
+                }
+            }
+            known.insert(id, urls);
         }
     }
 

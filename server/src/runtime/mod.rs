@@ -47,7 +47,7 @@ use stanchion_replica::{ReleasePolicy, apply};
 use stanchion_replica::version::Version;
 
 use crate::config::ETCD_VERSION;
-use crate::member::MemberHandle;
+use crate::member::{Answer, MemberHandle};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig, Questions};
 use crate::refusal::Refusal;
@@ -296,6 +296,22 @@ impl Runtime {
     pub fn peer_server(&self) -> PeerServer {
         let questions = Questions::new(self.handle.shared.clone(), self.handle.clone());
         PeerServer::new(self.peers.transport().clone(), Arc::new(questions))
+    }
+
+    /// Leadership goes to the voter that has been connected for the longest time, if this member leads and there is one.
+    #[must_use]
+    pub fn hand_over_leadership(&self) -> Option<Answer<()>> {
+        let shared = &self.handle.shared;
+        if !shared.is_leader() {
+            return None;
+        }
+        let connected = shared.connected_since.lock().clone();
+        let view = shared.view.read();
+        let reached = view.cluster.voters().filter_map(|voter| Some((*connected.get(&voter.id)?, voter.id)));
+        let (_, steadiest) = reached.min()?;
+        drop(view);
+        tracing::info!(transferee = %format_args!("{steadiest:x}"), "leadership transfer starting");
+        Some(self.handle.hand_over(steadiest))
     }
 
     /// Resolves when this member is no member of its cluster any more.
