@@ -73,18 +73,16 @@ pub(super) fn answer<T: Send + 'static>(
 impl Handle {
     pub(super) fn new(
         config: &RuntimeConfig,
-        shared: Arc<Shared>,
         store: Arc<StoreCell>,
         watch: Arc<WatchHub>,
         proposer: Proposer,
-        to_applier: Sender<ToApplier>,
-        to_committer: Sender<ToCommitter>,
+        (to_applier, to_committer): (Sender<ToApplier>, Sender<ToCommitter>),
         peers: Arc<Peers>,
         ids: RequestIds,
-        metrics: Arc<Metrics>,
     ) -> Handle {
+        let metrics = proposer.metrics.clone();
         Handle {
-            shared,
+            shared: proposer.shared.clone(),
             store,
             watch,
             proposer,

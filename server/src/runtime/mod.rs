@@ -209,7 +209,6 @@ impl Runtime {
         let clock = Instant::now();
         let handle = Arc::new(Handle::new(
             &config,
-            shared.clone(),
             store.clone(),
             watch.clone(),
             proposer::Proposer {
@@ -219,23 +218,23 @@ impl Runtime {
                 election: config.peers.election,
                 metrics: metrics.clone(),
             },
-            to_applier.clone(),
-            to_committer.clone(),
+            (to_applier.clone(), to_committer.clone()),
             peers.clone(),
             ids,
-            metrics.clone(),
         ));
         let raft = raft_loop::RaftLoop::new(
             consensus,
             raft_inbox,
-            to_writer.clone(),
-            to_applier.clone(),
-            to_committer,
+            raft_loop::Outlets {
+                writer: to_writer.clone(),
+                applier: to_applier.clone(),
+                committer: to_committer,
+                peers: peers.clone(),
+            },
             shared.clone(),
-            peers.clone(),
             config.tick,
-            metrics.clone(),
             config.request_timeout,
+            metrics.clone(),
         );
         let writer = log_writer::LogWriter {
             journal: Journal::new(disk.clone(), booted.wal, booted.snapshots.clone(), config.retention),

@@ -58,6 +58,14 @@ pub(crate) enum ToRaft {
 /// Inputs taken before outputs are made: what has gathered forms one batch.
 const BATCH_MAX: usize = 4096;
 
+/// Where the raft thread's work goes.
+pub(super) struct Outlets {
+    pub(super) writer: Sender<ToWriter>,
+    pub(super) applier: Sender<ToApplier>,
+    pub(super) committer: Sender<ToCommitter>,
+    pub(super) peers: Arc<Peers>,
+}
+
 pub(super) struct RaftLoop {
     consensus: Consensus,
     inbox: Receiver<ToRaft>,
@@ -89,24 +97,21 @@ impl RaftLoop {
     pub(super) fn new(
         consensus: Consensus,
         inbox: Receiver<ToRaft>,
-        to_writer: Sender<ToWriter>,
-        to_applier: Sender<ToApplier>,
-        to_committer: Sender<ToCommitter>,
+        outlets: Outlets,
         shared: Arc<Shared>,
-        peers: Arc<Peers>,
         tick: Duration,
-        metrics: Arc<Metrics>,
         request_timeout: Duration,
+        metrics: Arc<Metrics>,
     ) -> RaftLoop {
         let applied = shared.applied.load(Ordering::Relaxed);
         RaftLoop {
             consensus,
             inbox,
-            to_writer,
-            to_applier,
-            to_committer,
+            to_writer: outlets.writer,
+            to_applier: outlets.applier,
+            to_committer: outlets.committer,
+            peers: outlets.peers,
             shared,
-            peers,
             tick,
             next_tick: Instant::now() + tick,
             request_timeout,

@@ -38,9 +38,8 @@ pub(super) async fn keep(handle: Weak<Handle>) {
             tracing::warn!(%error, "failed to update cluster version");
         }
         drop(member);
-        match tokio::time::timeout(INTERVAL, leader_changes.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(INTERVAL, leader_changes.changed()).await {
+            return;
         }
     }
 }

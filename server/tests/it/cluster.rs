@@ -61,6 +61,7 @@ impl Member {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "the log of a failed test is what one wants to see")]
 impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
