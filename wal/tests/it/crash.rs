@@ -301,7 +301,8 @@ fn after_a_failed_sync_nothing_more_is_taken() {
                 Err(error) => break error,
             }
         };
-        assert!(failed.to_string().contains("cannot sync wal/"), "{failed}");
+        // A segment, or the directory at a cut.
+        assert!(failed.to_string().contains("cannot sync wal"), "{failed}");
         let refused = wal.sync().unwrap_err();
         assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
         assert!(refused.to_string().contains(&failed.to_string()), "{refused}");
