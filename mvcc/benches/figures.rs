@@ -25,6 +25,8 @@ const KEY_LEN: usize = 16;
 const COMMIT_ROWS: usize = 1000;
 /// Rows per compaction step: a few milliseconds of work.
 const COMPACTION_ROWS: usize = 20_000;
+/// Pages that a step of shrinking moves at most.
+const SHRINK_PAGES: u64 = 256;
 
 fn key(i: u64) -> [u8; KEY_LEN] {
     let mut key = *b"/bench/_________";
@@ -117,6 +119,33 @@ fn compaction(path: &Path, keys: u64) {
     });
     println!("compaction: {removed} of {} rows removed in {:.2?}", keys + keys / 4, start.elapsed());
     assert_eq!(removed, keys / 4);
+}
+
+/// The file is made shorter by what a compaction freed, while puts and commits go on.
+fn shrinking(path: &Path, keys: u64) {
+    let store = Arc::new(open(path, 0));
+    put_keys(&store, 0..keys);
+    put_keys(&store, 0..keys / 4);
+    store.compact(store.revision()).expect("the current revision");
+    while !matches!(store.compaction_step(COMPACTION_ROWS).expect("a step"), CompactionStep::Finished(_)) {}
+    let (before, in_use, start) = (store.size(), store.size_in_use(), Instant::now());
+    thread::scope(|scope| {
+        let shrinker = scope.spawn(|| {
+            while !store.shrink_step(SHRINK_PAGES).expect("a step").done {
+                store.commit().expect("a commit");
+            }
+        });
+        let latencies = Latencies::of_puts(&store, keys, || shrinker.is_finished());
+        latencies.print("beside shrinking");
+    });
+    println!(
+        "shrinking: {} MiB became {} MiB in {:.2?}; {} MiB were in use",
+        before >> 20,
+        store.size() >> 20,
+        start.elapsed(),
+        in_use >> 20
+    );
+    assert!(store.size() < before - (before - in_use) / 2, "at least half of what was free is given back");
 }
 
 /// Puts beside a thread that reads all keys again and again, and a committer.

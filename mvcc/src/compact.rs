@@ -182,13 +182,15 @@ impl Store {
         kept: &mut Vec<Revision>,
         keys: usize,
     ) -> Option<Vec<u8>> {
+        let mut of_leaf = Vec::new();
         // A leaf has at most 64 keys.
         for _ in 0..keys.div_ceil(64) {
             let writer = self.writer.lock();
             let next =
-                self.published.write().index.compact_some(&cursor, main, |revision| kept.push(revision));
-            // A put that waits must get in before we take the next leaf.
+                self.published.write().index.compact_some(&cursor, main, |revision| of_leaf.push(revision));
+            // A put that waits must get in before we take the next leaf, or move a list of millions to a larger place.
             MutexGuard::unlock_fair(writer);
+            kept.append(&mut of_leaf);
             cursor = next?;
         }
         Some(cursor)

@@ -74,7 +74,30 @@ pub fn put_auth_revision(to: &mut impl WriteRecords, revision: u64) {
     to.put_record(Table::Auth, REVISION, Bytes::copy_from_slice(&revision.to_be_bytes()));
 }
 
-impl UserRecord {
+/// A record that is stored under its own name.
+trait Named: Sized {
+    const TABLE: Table;
+    fn encode(&self) -> Bytes;
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+
+    /// The record `name`.
+    fn get(from: &impl ReadRecords, name: &[u8]) -> Result<Option<Self>> {
+        from.record(Self::TABLE, name)?.map(|value| Self::read(name, &value)).transpose()
+    }
+
+    /// All records by name.
+    fn all(from: &impl ReadRecords) -> Result<Vec<Self>> {
+        from.records(Self::TABLE)?.iter().map(|(name, value)| Self::read(name, value)).collect()
+    }
+
+    fn read(name: &[u8], value: &[u8]) -> Result<Self> {
+        Self::decode(value).map_err(|e| Error::record(Self::TABLE.name(), name, e))
+    }
+}
+
+impl Named for UserRecord {
+    const TABLE: Table = Table::AuthUsers;
+
     fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         pb::put_bytes(&mut out, 1, &self.name);
@@ -116,7 +139,9 @@ fn decode_options(bytes: &[u8]) -> Result<bool, DecodeError> {
     Ok(no_password)
 }
 
-impl RoleRecord {
+impl Named for RoleRecord {
+    const TABLE: Table = Table::AuthRoles;
+
     fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         pb::put_bytes(&mut out, 1, &self.name);
@@ -160,17 +185,12 @@ impl PermissionRecord {
     }
 }
 
-fn decoded<T>(table: Table, key: &[u8], record: Result<T, DecodeError>) -> Result<T> {
-    record.map_err(|e| Error::record(table.name(), key, e))
-}
-
 /// One user.
 ///
 /// # Errors
 /// A record that is no user.
 pub fn user(from: &impl ReadRecords, name: &[u8]) -> Result<Option<UserRecord>> {
-    let record = from.record(Table::AuthUsers, name)?;
-    record.map(|value| decoded(Table::AuthUsers, name, UserRecord::decode(&value))).transpose()
+    UserRecord::get(from, name)
 }
 
 /// All users by name.
@@ -178,8 +198,7 @@ pub fn user(from: &impl ReadRecords, name: &[u8]) -> Result<Option<UserRecord>> 
 /// # Errors
 /// A record that is no user.
 pub fn users(from: &impl ReadRecords) -> Result<Vec<UserRecord>> {
-    let records = from.records(Table::AuthUsers)?;
-    records.iter().map(|(key, value)| decoded(Table::AuthUsers, key, UserRecord::decode(value))).collect()
+    UserRecord::all(from)
 }
 
 /// Stores a user.
@@ -197,8 +216,7 @@ pub fn delete_user(to: &mut impl WriteRecords, name: &[u8]) {
 /// # Errors
 /// A record that is no role.
 pub fn role(from: &impl ReadRecords, name: &[u8]) -> Result<Option<RoleRecord>> {
-    let record = from.record(Table::AuthRoles, name)?;
-    record.map(|value| decoded(Table::AuthRoles, name, RoleRecord::decode(&value))).transpose()
+    RoleRecord::get(from, name)
 }
 
 /// All roles by name.
@@ -206,8 +224,7 @@ pub fn role(from: &impl ReadRecords, name: &[u8]) -> Result<Option<RoleRecord>> 
 /// # Errors
 /// A record that is no role.
 pub fn roles(from: &impl ReadRecords) -> Result<Vec<RoleRecord>> {
-    let records = from.records(Table::AuthRoles)?;
-    records.iter().map(|(key, value)| decoded(Table::AuthRoles, key, RoleRecord::decode(value))).collect()
+    RoleRecord::all(from)
 }
 
 /// Stores a role.
