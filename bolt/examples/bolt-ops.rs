@@ -9,7 +9,7 @@
 //! drop PATH              deletes a bucket and all in it      check              ok, or err findings …
 //! put PATH KEY VALUE     fill PATH KEY LEN BYTE              dump               ok <pairs> <FNV-1a 64 of all>
 //! delete PATH KEY        get PATH KEY: ok [VALUE]            close
-//! sequence PATH          the next one: ok <number>
+//! sequence PATH          the next one: ok <number>      shrink             ok <pages moved or saved>
 //! ```
 //!
 //! Kinds: bucket-exists, bucket-not-found, bucket-name-required, key-required, key-too-large, incompatible-value; any
@@ -88,6 +88,7 @@ impl Session {
             ["rollback"] => self.take_tx()?.rollback(),
             ["check"] => return self.check(),
             ["dump"] => return self.dump(),
+            ["shrink"] => return self.shrink(),
             [command, path, ref rest @ ..] => {
                 let path = path.split('/').map(unhex).collect::<Result<Vec<_>, _>>()?;
                 let tx = self.tx.as_mut().ok_or(Failure::Misuse("no transaction"))?;
@@ -119,6 +120,18 @@ impl Session {
             return Ok(String::new());
         }
         Err(Failure::Findings(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    }
+
+    /// Small steps, as many as there is something to do.
+    fn shrink(&self) -> Answer {
+        let mut pages = 0;
+        loop {
+            let report = self.db()?.shrink_step(8)?;
+            pages += report.moved + report.joined;
+            if report.done {
+                return Ok(pages.to_string());
+            }
+        }
     }
 
     fn dump(&self) -> Answer {

@@ -174,7 +174,9 @@ impl WriteTx {
         let mut walk = Walk::new(space.goal(), max_pages, max_pages * VISITS_PER_PAGE);
         let mut position = None;
         // What is moved needs a free page before its old one becomes free, and so do the branches above it.
-        let room = self.writer_mut().freelist.free.count_below(space.goal(), 2 * max_pages + SLACK_PAGES);
+        // A file shorter than the goal may grow up to it while thin leaves are still being joined.
+        let room = self.writer_mut().freelist.free.count_below(space.goal(), 2 * max_pages + SLACK_PAGES)
+            + space.goal().saturating_sub(space.high_water);
         let has_room = room >= (2 * max_pages).min(SLACK_PAGES);
         if let Some(pass) = progress.pass.as_ref().filter(|_| has_room) {
             walk.budget = max_pages.min(room / 2);

@@ -131,7 +131,7 @@ fn old_revisions_deleted_in_one_piece() {
 
 #[test]
 fn nine_of_ten_rows_deleted_everywhere() {
-    fragmented(rows() / 3, |i| !i.is_multiple_of(10));
+    fragmented(rows(), |i| !i.is_multiple_of(10));
 }
 
 #[test]

@@ -10,10 +10,10 @@
 //	drop PATH              deletes a bucket and all in it      check              ok, or err findings
 //	put PATH KEY VALUE     fill PATH KEY LEN BYTE              dump               ok <pairs> <FNV-1a 64 of all>
 //	delete PATH KEY        get PATH KEY: ok [VALUE]            close
-//	sequence PATH          the next one: ok <number>
+//	sequence PATH          the next one: ok <number>      shrink             ok <pages moved or saved>
 //
 // Kinds of errors: bucket-exists, bucket-not-found, bucket-name-required, key-required, key-too-large,
-// incompatible-value. Deleting a key that is not there is ok. `check` and `dump` run in a read transaction of their own.
+// incompatible-value. Our file is shrunk before it is closed. Deleting a key that is not there is ok. `check` and `dump` run in a read transaction of their own.
 //
 // A dump goes through all buckets in key order, depth first. It hashes for each bucket: 'B', depth as 4 bytes, name
 // length as 4 bytes, name, sequence as 8 bytes; for each pair: 'K', depth, key length, key, value length, value. Numbers
@@ -33,6 +33,9 @@ const (
 	seeds  = 1000
 	rounds = 4
 )
+
+// shrunken counts the pages that online shrinking has moved or saved.
+var shrunken int
 
 // side is one engine that obeys commands.
 type side interface {
@@ -61,6 +64,11 @@ func main() {
 		}
 		j.Check(nil, "%d of %d seeds: same answers, same contents, both checks clean on both files after each of %d rounds",
 			seeds-failed, seeds, rounds)
+		var idle error
+		if shrunken < seeds {
+			idle = fmt.Errorf("only %d pages", shrunken)
+		}
+		j.Check(idle, "online shrinking moved or saved %d pages of these files", shrunken)
 		return realFiles(j, ours)
 	})
 }
@@ -110,6 +118,15 @@ func runBoth(ours side, ourFile string, theirs side, theirFile string, script []
 			return fmt.Errorf("command %d %.80q: %.120q, expected %.120q", i, command, have, want)
 		}
 	}
+	answer, err := ours.do("shrink")
+	if err != nil {
+		return err
+	}
+	var pages int
+	if _, err := fmt.Sscanf(answer, "ok %d", &pages); err != nil {
+		return fmt.Errorf("shrink: %q %w", answer, err)
+	}
+	shrunken += pages
 	for _, s := range []side{ours, theirs} {
 		if answer, err := s.do("close"); err != nil || answer != "ok" {
 			return fmt.Errorf("close: %q %w", answer, err)
