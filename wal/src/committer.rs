@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::entry::{ENTRY_NORMAL, EntryRef};
 use crate::error::{Error, Result};
-use crate::record::{ENTRY_NORMAL, EntryRef, HardState};
+use crate::record::HardState;
 use crate::wal::Wal;
 
 /// A log that many threads commit to. Share it behind an [`Arc`].

@@ -11,7 +11,9 @@
 mod committer;
 mod crc;
 mod dir;
+mod entry;
 mod error;
+mod frame;
 mod name;
 mod open;
 mod order;
@@ -26,12 +28,13 @@ mod wal;
 
 pub use committer::Committer;
 pub use dir::{exists, purge};
+pub use entry::{ENTRY_NORMAL, Entry, EntryRef};
 pub use error::{Damage, Error, Result, Torn};
 pub use name::SegmentName;
 pub use open::{Opening, Options, SEGMENT_SIZE};
 pub use order::OrderError;
 pub use pipeline::Prepare;
-pub use record::{ENTRY_NORMAL, Entry, EntryRef, HardState, Record, SnapshotMark};
+pub use record::{HardState, Record, SnapshotMark};
 pub use records::{End, Position, Records};
 pub use repair::Repair;
 pub use replay::{Recovery, Replay, valid_snapshots, verify};

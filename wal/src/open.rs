@@ -10,11 +10,13 @@ use stanchion_disk::{Disk, File, OpenOptions};
 
 use crate::crc::Chain;
 use crate::dir;
+use crate::entry::Entry;
 use crate::error::{Error, Result};
+use crate::frame::put_frame;
 use crate::name::{SegmentName, is_prepared};
 use crate::order::Order;
 use crate::pipeline::{Pipeline, Prepare, make_segment};
-use crate::record::{Entry, HardState, Kind, SnapshotMark, put_frame};
+use crate::record::{HardState, Kind, SnapshotMark};
 use crate::records::{Segment, Tail};
 use crate::repair::{self, Repair};
 use crate::replay::{Recovery, Replay};

@@ -83,6 +83,50 @@ fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
+/// Up to `N` bytes on the stack: the small pieces of a frame, put together before they go to the log's buffer.
+pub(crate) struct StackBytes<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> StackBytes<N> {
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    /// Appends a tag and a varint.
+    pub(crate) fn put(&mut self, tag: u8, mut value: u64) {
+        self.push(tag);
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Takes this one-byte tag off the front.
+#[inline]
+pub(crate) fn expect_tag(bytes: &mut &[u8], tag: u8) -> Option<()> {
+    let (first, rest) = bytes.split_first()?;
+    *bytes = rest;
+    (*first == tag).then_some(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use stanchion_disk::Disk;
 
 use crate::dir;
+use crate::entry::Entry;
 use crate::error::{Damage, Error, Result};
 use crate::order::Order;
-use crate::record::{Entry, HardState, Record, SnapshotMark};
+use crate::record::{HardState, Record, SnapshotMark};
 use crate::records::{End, Position, Records, Segment};
 use crate::repair::Repair;
 

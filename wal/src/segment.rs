@@ -23,9 +23,8 @@ use stanchion_disk::File;
 
 use crate::crc::Chain;
 use crate::error::{Damage, Error, Result, Torn};
-use crate::record::{
-    BadRecord, Kind, LENGTH_FIELD_LEN, LengthField, RECORD_HEAD_MAX, Record, parse_head, parse_record,
-};
+use crate::frame::{LENGTH_FIELD_LEN, LengthField, RECORD_HEAD_MAX, parse_head, parse_record};
+use crate::record::{BadRecord, Kind, Record};
 
 /// How much is read at once. Larger records get a block of their own size, which the file's length bounds.
 const BLOCK_LEN: usize = 1 << 20;

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use stanchion_disk::{Disk, File, LockKind};
 
 use crate::crc::Chain;
+use crate::entry::EntryRef;
 use crate::error::{Error, Result};
+use crate::frame::put_frame;
 use crate::name::SegmentName;
 use crate::order::Order;
 use crate::pipeline::{Pipeline, Prepared};
-use crate::record::{EntryRef, HardState, Kind, SnapshotMark, put_frame};
+use crate::record::{HardState, Kind, SnapshotMark};
 
 /// When this much has gathered, it is handed to the file without a sync: large batches are encoded in memory that
 /// stays in the CPU's caches.
