@@ -7,9 +7,9 @@ use crate::proto::{Entry, Snapshot};
 use crate::storage::{Storage, StorageError};
 
 impl<S: Storage> RaftLog<S> {
-    /// Entries not handed out for persistence yet.
-    pub(crate) fn next_unstable(&self) -> Vec<Entry> {
-        self.unstable.next_entries()
+    /// Copies the entries that are not handed out for persistence yet to `out`.
+    pub(crate) fn next_unstable(&self, out: &mut Vec<Entry>) {
+        self.unstable.next_entries(out);
     }
 
     pub(crate) fn has_next_unstable(&self) -> bool {
@@ -61,21 +61,24 @@ impl<S: Storage> RaftLog<S> {
             && self.applying < self.max_appliable(allow_unstable)
     }
 
-    /// Committed entries to hand out now, within what is left of the limit.
-    pub(crate) fn next_committed(&self, allow_unstable: bool) -> Result<Vec<Entry>, StorageError> {
+    /// Copies the committed entries to hand out now, within what is left of the limit, to `out`.
+    pub(crate) fn next_committed(
+        &self,
+        allow_unstable: bool,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
         if !self.has_next_committed(allow_unstable) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let budget = self.max_applying_bytes.saturating_sub(self.applying_bytes);
         let skipped = u64::from(mutant::active(Mutant::ApplySkipsAfterPage) && self.applying > self.applied);
-        self.slice(self.applying + 1 + skipped, self.max_appliable(allow_unstable) + 1, budget)
+        self.slice_into(self.applying + 1 + skipped, self.max_appliable(allow_unstable) + 1, budget, out)
     }
 
-    /// `entries`, just handed out, are on their way to be applied.
-    pub(crate) fn accept_applying(&mut self, entries: &[Entry], allow_unstable: bool) {
-        let Some(last) = entries.last() else { return };
-        self.applying = last.index;
-        self.applying_bytes += encoded_bytes(entries);
+    /// Entries up to `last`, of these encoded bytes, have just been handed out and are on their way to be applied.
+    pub(crate) fn accept_applying(&mut self, last: u64, bytes: u64, allow_unstable: bool) {
+        self.applying = last;
+        self.applying_bytes += bytes;
         // A cut hand-out pauses too: else the rest would come entry by entry, each over the limit.
         self.applying_paused = self.applying_bytes >= self.max_applying_bytes
             || self.applying < self.max_appliable(allow_unstable);

@@ -131,8 +131,20 @@ impl<S: Storage> RaftLog<S> {
     /// Entries `low..high`, up to `max_bytes` encoded and at least one; may join both parts.
     pub(crate) fn slice(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
         let mut out = Vec::new();
+        self.slice_into(low, high, max_bytes, &mut out)?;
+        Ok(out)
+    }
+
+    /// The same, into a vector that is empty.
+    fn slice_into(
+        &self,
+        low: u64,
+        high: u64,
+        max_bytes: u64,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
         if low >= high {
-            return Ok(out);
+            return Ok(());
         }
         let offset = self.unstable.offset();
         let mut budget = max_bytes;
@@ -141,22 +153,31 @@ impl<S: Storage> RaftLog<S> {
                 return Err(StorageError::Compacted { index: low, first: id.index + 1 });
             }
             let cut = high.min(offset);
-            self.storage.entries(low, cut, max_bytes, &mut out)?;
-            check_slice(&out, low, cut)?;
-            if (out.len() as u64) < cut - low {
-                return Ok(out);
+            self.storage.entries(low, cut, max_bytes, out)?;
+            check_slice(out, low, cut)?;
+            if (out.len() as u64) < cut - low || high <= offset {
+                return Ok(());
             }
-            let used: u64 = out.iter().map(|e| e.encoded_len() as u64).sum();
+            let used = encoded_bytes(out);
             if used >= max_bytes {
-                return Ok(out);
+                return Ok(());
             }
             budget -= used;
         }
         if high > offset {
             let at_least_one = out.is_empty();
-            self.unstable.slice(low.max(offset), high, budget, at_least_one, &mut out);
+            self.unstable.slice(low.max(offset), high, budget, at_least_one, out);
         }
-        Ok(out)
+        Ok(())
+    }
+
+    /// Puts more entries from `low` on behind those in `out`, as many as `max_bytes` encoded hold. Takes them from the
+    /// unstable part only: what has been there for longer is worth a message of its own. Answers their encoded bytes.
+    pub(crate) fn extend_from(&self, low: u64, max_bytes: u64, out: &mut Vec<Entry>) -> u64 {
+        if low < self.unstable.offset() {
+            return 0;
+        }
+        self.unstable.slice(low, self.unstable.end(), max_bytes, false, out)
     }
 
     /// Appends to the leader's own log.

@@ -53,6 +53,7 @@ impl Unstable {
         self.entries.get((index - self.offset) as usize).map(|e| e.term)
     }
 
+    /// Copies entries from `low` on to `out`, as many as `max_bytes` hold, and answers their encoded bytes.
     pub(super) fn slice(
         &self,
         low: u64,
@@ -60,18 +61,18 @@ impl Unstable {
         max_bytes: u64,
         at_least_one: bool,
         out: &mut Vec<Entry>,
-    ) {
+    ) -> u64 {
         let (start, end) = ((low - self.offset) as usize, (high - self.offset) as usize);
         let (mut n, mut bytes) = (0, 0u64);
         for e in self.entries.range(start..end) {
-            bytes += e.encoded_len() as u64;
-            if bytes > max_bytes && !(n == 0 && at_least_one) {
+            let more = bytes + e.encoded_len() as u64;
+            if more > max_bytes && !(n == 0 && at_least_one) {
                 break;
             }
-            n += 1;
+            (n, bytes) = (n + 1, more);
         }
-        out.reserve(n);
         out.extend(self.entries.range(start..start + n).cloned());
+        bytes
     }
 
     pub(super) fn has_entries(&self) -> bool {
@@ -82,8 +83,8 @@ impl Unstable {
         self.offset_in_progress < self.end()
     }
 
-    pub(super) fn next_entries(&self) -> Vec<Entry> {
-        self.entries.range((self.offset_in_progress - self.offset) as usize..).cloned().collect()
+    pub(super) fn next_entries(&self, out: &mut Vec<Entry>) {
+        out.extend(self.entries.range((self.offset_in_progress - self.offset) as usize..).cloned());
     }
 
     pub(super) fn has_next_snapshot(&self) -> bool {

@@ -90,8 +90,10 @@ pub(crate) struct Raft<S> {
     pub(crate) leader: u64,
     pub(crate) log: RaftLog<S>,
     pub(crate) tracker: Tracker,
-    /// May leave at once.
+    /// The outbox: may leave at once.
     pub(crate) msgs: Vec<Message>,
+    /// How often the outbox has been emptied.
+    filling: u64,
     /// May leave, or be stepped here, when everything before them is durable.
     pub(crate) msgs_after_append: Vec<Message>,
     pub(crate) read_states: Vec<ReadState>,
@@ -131,6 +133,7 @@ impl<S: Storage> Raft<S> {
             log: RaftLog::new(storage, applying.max(1))?,
             tracker: Tracker::default(),
             msgs: Vec::new(),
+            filling: 0,
             msgs_after_append: Vec::new(),
             read_states: Vec::new(),
             reads: ReadQueue::default(),
@@ -227,10 +230,12 @@ impl<S: Storage> Raft<S> {
         self.reads.len() + self.parked_reads.len()
     }
 
-    /// Takes what may leave at once.
-    pub(crate) fn take_msgs(&mut self) -> Vec<Message> {
+    /// Takes what may leave at once. `spare` is the next outbox, empty.
+    pub(crate) fn take_msgs(&mut self, spare: Vec<Message>) -> Vec<Message> {
+        debug_assert!(spare.is_empty());
         self.read_round = None;
-        std::mem::take(&mut self.msgs)
+        self.filling += 1;
+        std::mem::replace(&mut self.msgs, spare)
     }
 
     /// A voter with nothing between it and its configuration: the only kind that campaigns.
@@ -328,8 +333,24 @@ impl<S: Storage> Raft<S> {
             _ if ack_early || vote_early => self.msgs.push(m),
             // A vote request waits too: a candidate that wins, sends entries and forgets its term in a crash could
             // win the same term again with another log.
+            T::AppResp if !m.reject => self.acknowledge(m),
             T::AppResp | T::VoteResp | T::PreVoteResp | T::Vote => self.msgs_after_append.push(m),
             _ => self.msgs.push(m),
+        }
+    }
+
+    /// Queues an acknowledgement, or lets the one before it say it: what is durable up to here is durable up to there.
+    fn acknowledge(&mut self, m: Message) {
+        match self.msgs_after_append.last_mut() {
+            Some(last)
+                if last.msg_type == MessageType::AppResp
+                    && !last.reject
+                    && (last.to, last.term) == (m.to, m.term)
+                    && last.index <= m.index =>
+            {
+                last.index = m.index;
+            }
+            _ => self.msgs_after_append.push(m),
         }
     }
 

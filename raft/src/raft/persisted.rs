@@ -10,8 +10,8 @@ use crate::storage::Storage;
 /// What is remembered of entries that were handed out for apply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AppliedBatch {
-    last: u64,
-    encoded_bytes: u64,
+    pub(crate) last: u64,
+    pub(crate) encoded_bytes: u64,
     payload_bytes: u64,
 }
 

@@ -7,7 +7,7 @@ use crate::mutant::{self, Mutant};
 use crate::proto::{Entry, Message, MessageType as T, NONE};
 use crate::storage::{Storage, StorageError};
 use crate::trace::TraceEvent;
-use crate::tracker::ProgressState;
+use crate::tracker::{ProgressState, Queued};
 
 impl<S: Storage> Raft<S> {
     /// Sends everybody what is due, and the commit index in any case.
@@ -35,6 +35,10 @@ impl<S: Storage> Raft<S> {
         if pr.is_paused() {
             return Ok(false);
         }
+        if let Some(sent) = self.extend_queued(to, even_empty) {
+            return Ok(sent);
+        }
+        let Some(pr) = self.tracker.progress.get(to) else { return Ok(false) };
         let (next, window_open) = (pr.next, pr.state != ProgressState::Replicate || !pr.inflights.is_full());
         // Nothing new and nobody to tell: the common answer of the loop that fills the window.
         if !even_empty && next > self.log.last_index() {
@@ -55,13 +59,47 @@ impl<S: Storage> Raft<S> {
             return Ok(false);
         }
         let (count, bytes) = (entries.len() as u64, entries.iter().map(Entry::payload_len).sum());
+        let queued =
+            Queued { filling: self.filling, at: self.msgs.len(), bytes: crate::log::encoded_bytes(&entries) };
         let commit = self.log.committed;
         self.send(Message { index: next - 1, log_term, entries, commit, ..Message::new(T::App, to) });
         if let Some(pr) = self.tracker.progress.get_mut(to) {
             pr.sent_entries(count, bytes);
             pr.sent_commit = commit;
+            pr.queued = Some(queued);
         }
         Ok(true)
+    }
+
+    /// Puts what is due into the newest append to `to`, if that has not left: more entries, and the commit index. A
+    /// receiver cannot tell that from a leader that was asked a little later, and it saves a message with its answer for
+    /// every proposal and every commit. Answers whether entries were sent that way; nothing if a message of its own is
+    /// needed.
+    fn extend_queued(&mut self, to: u64, even_empty: bool) -> Option<bool> {
+        let (last, committed) = (self.log.last_index(), self.log.committed);
+        let pr = self.tracker.progress.get_mut(to)?;
+        let queued =
+            pr.queued.filter(|q| q.filling == self.filling && pr.state == ProgressState::Replicate)?;
+        let m = self.msgs.get_mut(queued.at)?;
+        let held = m.entries.len();
+        if m.index + held as u64 != pr.next - 1 {
+            return None;
+        }
+        if pr.next <= last {
+            let room = self.settings.max_bytes_per_msg.saturating_sub(queued.bytes);
+            let bytes = self.log.extend_from(pr.next, room, &mut m.entries);
+            if bytes == 0 {
+                return None;
+            }
+            let payload = m.entries[held..].iter().map(Entry::payload_len).sum();
+            pr.extended((m.entries.len() - held) as u64, payload, held == 0);
+            pr.queued = Some(Queued { bytes: queued.bytes + bytes, ..queued });
+        } else if !even_empty {
+            return Some(false);
+        }
+        m.commit = committed;
+        pr.sent_commit = committed;
+        Some(m.entries.len() > held)
     }
 
     fn unless_compacted<T>(&self, answer: Result<T, StorageError>) -> Result<Option<T>, Error> {

@@ -35,6 +35,7 @@ pub struct RawNode<S> {
     /// What `advance` is to report, and for which ready.
     outstanding: Option<Outstanding>,
     last_ready: u64,
+    spare: ready::Spare,
 }
 
 /// Kept between a ready and its `advance`.
@@ -61,6 +62,7 @@ impl<S: Storage> RawNode<S> {
             handed_hard,
             outstanding: None,
             last_ready: 0,
+            spare: ready::Spare::default(),
         })
     }
 

@@ -58,6 +58,40 @@ impl Ready {
     }
 }
 
+/// Vectors of the last ready, emptied, for the next one: a node at work then allocates for what it sends alone.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    messages: Vec<Message>,
+    after_append: Vec<Message>,
+    entries: Vec<Entry>,
+    committed_entries: Vec<Entry>,
+}
+
+impl Spare {
+    /// More than this is given back: a burst must not hold its memory for ever.
+    const MOST: usize = 4096;
+
+    fn keep(&mut self, ready: Ready, own_messages: Vec<Message>) {
+        let emptied = |mut messages: Vec<Message>| {
+            messages.clear();
+            messages
+        };
+        let (others, own) = (emptied(ready.messages_after_persist), emptied(own_messages));
+        let after_append = if others.capacity() > own.capacity() { others } else { own };
+        replace(&mut self.messages, ready.messages, Self::MOST);
+        replace(&mut self.after_append, after_append, Self::MOST);
+        replace(&mut self.entries, ready.entries, Self::MOST);
+        replace(&mut self.committed_entries, ready.committed_entries, Self::MOST);
+    }
+}
+
+fn replace<T>(spare: &mut Vec<T>, mut used: Vec<T>, most: usize) {
+    used.clear();
+    if (1..=most).contains(&used.capacity()) {
+        *spare = used;
+    }
+}
+
 impl<S: Storage> RawNode<S> {
     /// True when [`ready`](Self::ready) has something to say.
     #[must_use]
@@ -83,10 +117,12 @@ impl<S: Storage> RawNode<S> {
         }
         let allow_unstable = !self.async_storage_writes;
         // What can fail comes first, so that a failure loses nothing.
-        let committed_entries = self.raft.log.next_committed(allow_unstable)?;
+        let mut committed_entries = std::mem::take(&mut self.spare.committed_entries);
+        self.raft.log.next_committed(allow_unstable, &mut committed_entries)?;
         let snapshot = self.raft.log.next_snapshot();
         let ack = storage_ack(&self.raft, snapshot.is_some())?;
-        let entries = self.raft.log.next_unstable();
+        let mut entries = std::mem::take(&mut self.spare.entries);
+        self.raft.log.next_unstable(&mut entries);
 
         let (soft, hard) = (self.raft.soft_state(), self.raft.hard_state());
         let must_sync = !entries.is_empty()
@@ -101,33 +137,45 @@ impl<S: Storage> RawNode<S> {
             entries,
             snapshot,
             committed_entries,
-            messages: self.raft.take_msgs(),
+            messages: self.raft.take_msgs(std::mem::take(&mut self.spare.messages)),
             messages_after_persist: Vec::new(),
             must_sync,
         };
         (self.handed_soft, self.handed_hard) = (soft, hard);
-        let after_append = std::mem::take(&mut self.raft.msgs_after_append);
+        let spare = std::mem::take(&mut self.spare.after_append);
+        let after_append = std::mem::replace(&mut self.raft.msgs_after_append, spare);
         let ack = (ack.index != 0 || ack.snapshot.is_some()).then_some(ack);
+        let applied = AppliedBatch::of(&ready.committed_entries);
         if self.async_storage_writes {
             self.push_storage_messages(&mut ready, after_append, ack);
         } else {
-            self.keep_for_advance(&mut ready, after_append, ack);
+            self.keep_for_advance(&mut ready, after_append, ack, applied);
         }
         self.raft.log.accept_unstable();
-        self.raft.log.accept_applying(&ready.committed_entries, allow_unstable);
+        if let Some(batch) = &applied {
+            self.raft.log.accept_applying(batch.last, batch.encoded_bytes, allow_unstable);
+        }
         Ok(ready)
     }
 
-    fn keep_for_advance(&mut self, ready: &mut Ready, after_append: Vec<Message>, ack: Option<Message>) {
+    fn keep_for_advance(
+        &mut self,
+        ready: &mut Ready,
+        after_append: Vec<Message>,
+        storage_ack: Option<Message>,
+        applied: Option<AppliedBatch>,
+    ) {
         let id = self.raft.id;
-        let (own_messages, others) = after_append.into_iter().partition(|m| m.to == id);
+        // A leader acknowledges to itself, a follower to its leader: mostly it is all one or all the other.
+        let (own_messages, others) = if after_append.iter().all(|m| m.to == id) {
+            (after_append, Vec::new())
+        } else if after_append.iter().all(|m| m.to != id) {
+            (Vec::new(), after_append)
+        } else {
+            after_append.into_iter().partition(|m| m.to == id)
+        };
         ready.messages_after_persist = others;
-        self.outstanding = Some(Outstanding {
-            number: ready.number,
-            own_messages,
-            storage_ack: ack,
-            applied: AppliedBatch::of(&ready.committed_entries),
-        });
+        self.outstanding = Some(Outstanding { number: ready.number, own_messages, storage_ack, applied });
     }
 
     fn push_storage_messages(&self, ready: &mut Ready, after_append: Vec<Message>, ack: Option<Message>) {
@@ -171,9 +219,11 @@ impl<S: Storage> RawNode<S> {
                 return Err(Error::ReadyOutOfOrder { expected, found: ready.number });
             }
         };
-        for m in done.own_messages {
+        let mut own_messages = done.own_messages;
+        for m in own_messages.drain(..) {
             self.raft.step(m)?;
         }
+        self.spare.keep(ready, own_messages);
         if let Some(ack) = &done.storage_ack {
             self.raft.stored(ack)?;
         }

@@ -27,6 +27,15 @@ impl Inflights {
         self.bytes += bytes;
     }
 
+    /// The newest message has got more before it left: it ends with `last` now and has `bytes` more of payload.
+    pub(crate) fn extend_last(&mut self, last: u64, bytes: u64) {
+        if let Some(newest) = self.window.back_mut() {
+            newest.0 = last;
+            newest.1 += bytes;
+            self.bytes += bytes;
+        }
+    }
+
     /// Frees every message whose last entry is at most `index`.
     pub(crate) fn free_to(&mut self, index: u64) {
         if mutant::active(Mutant::InflightsNeverFreed) {

@@ -10,6 +10,7 @@ mod tests;
 pub use self::configuration::Configuration;
 pub use self::inflights::Inflights;
 pub use self::map::ProgressMap;
+pub(crate) use self::progress::Queued;
 pub use self::progress::{Progress, ProgressState};
 
 use crate::mutant::{self, Mutant};

@@ -33,6 +33,9 @@ pub struct Progress {
     pub next: u64,
     /// Highest commit index sent. A message that carries it may get lost, so it is only a reason to save a message.
     pub(crate) sent_commit: u64,
+    /// Where the newest append to this peer stands in the leader's outbox, and in which filling of the outbox. As long as
+    /// it has not left, it can still take more.
+    pub(crate) queued: Option<Queued>,
     /// How entries are sent.
     pub state: ProgressState,
     /// In [`ProgressState::Snapshot`], the index of the snapshot sent; else 0.
@@ -47,6 +50,17 @@ pub struct Progress {
     pub is_learner: bool,
 }
 
+/// An append that may still be in the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    /// Which filling of the outbox; it is gone when another one has begun.
+    pub(crate) filling: u64,
+    /// Position in the outbox.
+    pub(crate) at: usize,
+    /// Encoded bytes of its entries.
+    pub(crate) bytes: u64,
+}
+
 impl Progress {
     pub(crate) fn new(next: u64, inflights: Inflights, is_learner: bool) -> Self {
         Self { next, inflights, is_learner, ..Self::default() }
@@ -56,6 +70,7 @@ impl Progress {
         self.paused = false;
         self.pending_snapshot = 0;
         self.state = state;
+        self.queued = None;
         self.inflights.reset();
     }
 
@@ -98,6 +113,18 @@ impl Progress {
             ProgressState::Probe if entries > 0 => self.paused = true,
             ProgressState::Probe | ProgressState::Snapshot => {}
         }
+    }
+
+    /// Records that the append that was sent last has got `entries` more, with `bytes` of payload, before it left.
+    /// `was_empty` tells whether it had none before.
+    pub(crate) fn extended(&mut self, entries: u64, bytes: u64, was_empty: bool) {
+        self.next += entries;
+        if was_empty {
+            self.inflights.add(self.next - 1, bytes);
+        } else {
+            self.inflights.extend_last(self.next - 1, bytes);
+        }
+        self.paused = self.inflights.is_full();
     }
 
     pub(crate) fn can_bump_commit(&self, commit: u64) -> bool {

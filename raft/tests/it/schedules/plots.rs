@@ -109,6 +109,9 @@ fn half_a_joint_election() -> Check {
     w.save(1);
     w.call(1, |node| node.tick())?;
     w.settle(&[1, 4, 5])?;
+    // Three of three incoming voters are no quorum of the outgoing ones.
+    w.call(1, |node| node.propose("new"))?;
+    w.settle(&[1, 4, 5])?;
     w.lose(|_| true);
     for candidate in [2, 4] {
         w.call(candidate, |node| node.campaign())?;
