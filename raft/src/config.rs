@@ -42,6 +42,9 @@ pub struct Config {
     pub pre_vote: bool,
     /// How reads are confirmed.
     pub read_only: ReadOnlyOption,
+    /// Read requests that may wait on a leader, for confirmation or for its first commit, at least 1. Further ones are
+    /// refused with [`Error::TooManyReads`](crate::Error::TooManyReads).
+    pub max_pending_reads: usize,
     /// Drop proposals on followers instead of sending them to the leader.
     pub disable_proposal_forwarding: bool,
     /// Accept configuration changes that the applied configuration would refuse. The application vouches for them.
@@ -70,6 +73,7 @@ impl Config {
             check_quorum: true,
             pre_vote: true,
             read_only: ReadOnlyOption::Safe,
+            max_pending_reads: 1 << 16,
             disable_proposal_forwarding: false,
             disable_conf_change_validation: false,
             step_down_on_removal: false,
@@ -94,6 +98,9 @@ impl Config {
         }
         if self.max_inflight_msgs == 0 {
             return Err(ConfigError::MaxInflightMsgs);
+        }
+        if self.max_pending_reads == 0 {
+            return Err(ConfigError::MaxPendingReads);
         }
         if self.max_inflight_bytes != 0 && self.max_inflight_bytes < self.max_bytes_per_msg {
             let (inflight, per_msg) = (self.max_inflight_bytes, self.max_bytes_per_msg);
@@ -129,6 +136,9 @@ pub enum ConfigError {
     /// Nothing could be sent.
     #[error("max_inflight_msgs must be at least 1")]
     MaxInflightMsgs,
+    /// No read could ever wait.
+    #[error("max_pending_reads must be at least 1")]
+    MaxPendingReads,
     /// The byte window would never hold a full message.
     #[error("max_inflight_bytes ({inflight}) must be at least max_bytes_per_msg ({per_msg})")]
     MaxInflightBytes {

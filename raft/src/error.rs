@@ -43,6 +43,12 @@ pub enum Error {
     /// A proposal without entries.
     #[error("proposal without entries")]
     EmptyProposal,
+    /// A leader has as many reads waiting as it may. Ask again when some are confirmed.
+    #[error("{limit} read requests wait already")]
+    TooManyReads {
+        /// The limit, from the settings.
+        limit: usize,
+    },
     /// A message of a type that never travels, or that claims to come from this node or its threads.
     #[error("{msg_type:?} from {from} is local and was stepped as if it came from a peer")]
     LocalMessage {

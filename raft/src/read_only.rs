@@ -34,7 +34,7 @@ pub(crate) struct ReadRequest {
 pub(crate) struct ReadQueue {
     queue: VecDeque<ReadRequest>,
     first: u64,
-    /// Highest number echoed by each peer.
+    /// Highest number echoed by each peer, in ID order.
     acks: Vec<(u64, u64)>,
 }
 
@@ -77,19 +77,19 @@ impl ReadQueue {
         if mutant::active(Mutant::ReadAckOfAnyRound) {
             number = self.newest();
         }
-        match self.acks.iter_mut().find(|(id, _)| *id == from) {
-            Some((_, acked)) => *acked = number.max(*acked),
-            None => self.acks.push((from, number)),
+        match self.acks.binary_search_by_key(&from, |(id, _)| *id) {
+            Ok(at) => self.acks[at].1 = number.max(self.acks[at].1),
+            Err(at) => self.acks.insert(at, (from, number)),
         }
     }
 
     /// Takes out the requests that quorums of voters have confirmed; `leader` confirms its own.
     pub(crate) fn take_confirmed(&mut self, config: &Configuration, leader: u64) -> Vec<ReadRequest> {
         let newest = self.newest();
-        let acked = |id: u64| match self.acks.iter().find(|(peer, _)| *peer == id) {
+        let acked = |id: u64| match self.acks.binary_search_by_key(&id, |(peer, _)| *peer) {
             _ if id == leader => newest,
-            Some((_, number)) => *number,
-            None => 0,
+            Ok(at) => self.acks[at].1,
+            Err(_) => 0,
         };
         let confirmed = if mutant::active(Mutant::ReadWithoutQuorum) {
             newest

@@ -18,6 +18,10 @@ impl<S: Storage> Raft<S> {
                 what: "it needs exactly one entry",
             });
         }
+        let limit = self.settings.max_pending_reads;
+        if self.pending_reads() >= limit {
+            return Err(Error::TooManyReads { limit });
+        }
         // Until its first commit a new leader does not know what its predecessors have committed.
         let committed_in_term = self.log.committed >= self.leader_first_index;
         if !committed_in_term && !mutant::active(Mutant::ReadBeforeTermCommit) {

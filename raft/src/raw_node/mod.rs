@@ -161,8 +161,10 @@ impl<S: Storage> RawNode<S> {
     /// Asks for a position from which a read is linearizable; it comes back as a read state with `context`. Requests
     /// are lost when the leader changes: ask again, with another context.
     ///
+    /// A request without a leader is dropped, and so is one that a follower sends to a leader with a full queue.
+    ///
     /// # Errors
-    /// None at present; a request without a leader is dropped.
+    /// [`Error::TooManyReads`] on a leader whose queue is full.
     pub fn read_index(&mut self, context: impl Into<Bytes>) -> Result<(), Error> {
         let entries = vec![Entry::normal(context)];
         self.raft.step(Message { entries, ..Message::new(T::ReadIndex, self.raft.id) })

@@ -21,7 +21,7 @@ use crate::quorum::VoteResult;
 pub(crate) struct Tracker {
     pub(crate) config: Configuration,
     pub(crate) progress: ProgressMap,
-    /// First answer of each voter.
+    /// First answer of each voter, in ID order.
     votes: Vec<(u64, bool)>,
 }
 
@@ -55,14 +55,17 @@ impl Tracker {
 
     /// Records `id`'s answer unless there is one already.
     pub(crate) fn record_vote(&mut self, id: u64, granted: bool) {
-        if !self.votes.iter().any(|(voter, _)| *voter == id) {
-            self.votes.push((id, granted));
+        if let Err(at) = self.votes.binary_search_by_key(&id, |(voter, _)| *voter) {
+            self.votes.insert(at, (id, granted));
         }
     }
 
     /// How the election stands under the configuration in force.
     pub(crate) fn vote_result(&self) -> VoteResult {
-        let vote = |id| self.votes.iter().find(|(voter, _)| *voter == id).map(|(_, granted)| *granted);
+        let vote = |id: u64| {
+            let found = self.votes.binary_search_by_key(&id, |(voter, _)| *voter);
+            found.ok().map(|at| self.votes[at].1)
+        };
         if mutant::active(Mutant::LearnerCounts) {
             return self.with_learners().voters.vote_result(vote);
         }

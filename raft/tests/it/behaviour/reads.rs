@@ -229,6 +229,22 @@ fn a_lease_read_after_an_unbounded_pause_is_stale_and_a_safe_one_is_not() {
 }
 
 #[test]
+fn the_queue_is_bounded_and_a_confirmation_makes_room() {
+    let mut n = leader(|c| c.max_pending_reads = 2);
+    n.node.read_index("a").unwrap();
+    n.step(request(2, b"b"));
+    assert_eq!(n.node.read_index("c"), Err(Error::TooManyReads { limit: 2 }));
+    assert_eq!(n.refuse(request(3, b"d")), Error::TooManyReads { limit: 2 });
+    n.step(echo(2, 2));
+    assert_eq!(n.node.read_index("c"), Ok(()));
+    // Requests that wait for the first commit of the term count as well.
+    let mut n = Solo::tuned(&[1], |c| c.max_pending_reads = 1);
+    n.lead();
+    n.node.read_index("a").unwrap();
+    assert_eq!(n.node.read_index("b"), Err(Error::TooManyReads { limit: 1 }));
+}
+
+#[test]
 fn a_request_needs_exactly_one_entry() {
     let mut n = leader(|_| {});
     let two = vec![Entry::normal("a"), Entry::normal("b")];

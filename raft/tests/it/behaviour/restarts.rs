@@ -31,6 +31,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
     assert_eq!(refused(|c| c.election_ticks = 1), Some(election.into()));
     assert_eq!(refused(|c| c.max_inflight_msgs = 0), Some(ConfigError::MaxInflightMsgs.into()));
     assert_eq!(refused(|c| (c.max_inflight_bytes, c.max_bytes_per_msg) = (9, 10)), Some(bytes.into()));
+    assert_eq!(refused(|c| c.max_pending_reads = 0), Some(ConfigError::MaxPendingReads.into()));
     let lease: fn(&mut Config) = |c| (c.read_only, c.check_quorum) = (ReadOnlyOption::LeaseBased, false);
     assert_eq!(refused(lease), Some(ConfigError::LeaseWithoutCheckQuorum.into()));
     assert_eq!(refused(|_| {}), None);
