@@ -1,0 +1,219 @@
+//! What one seed means: the cluster, its tuning, the load, and which faults at which rates.
+//!
+//! Swarm testing: each kind of fault is on or off for a whole run, so that some runs see one kind alone and long, and
+//! others many at once. What may not live here: anything that happens during the run.
+
+use crate::random::Random;
+
+/// A kind of trouble that a run may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Messages are lost.
+    Loss,
+    /// Messages take long, and pass each other.
+    Delay,
+    /// Messages come twice.
+    Duplication,
+    /// The network falls into two parts, or loses one direction, or holds together at one member only.
+    Partition,
+    /// The power of a member goes, at once or in the middle of a change on its disk.
+    PowerCut,
+    /// The process of a member is killed; its disk keeps all.
+    Kill,
+    /// Syncs, writes and names fail on a disk for a while.
+    DiskError,
+    /// A disk is full for a while.
+    DiskFull,
+    /// Disks are slow.
+    SlowDisk,
+    /// Clocks run at different rates.
+    Clock,
+    /// Processes stand still.
+    Pause,
+    /// Members are added as learners, promoted and removed.
+    Membership,
+    /// A disk is lost for good and its member replaced.
+    DiskLoss,
+    /// Leadership is handed over.
+    Transfer,
+    /// History is compacted.
+    Compaction,
+    /// The store's file is made shorter while it is in use.
+    Shrink,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Fault; 16] = [
+        Fault::Loss,
+        Fault::Delay,
+        Fault::Duplication,
+        Fault::Partition,
+        Fault::PowerCut,
+        Fault::Kill,
+        Fault::DiskError,
+        Fault::DiskFull,
+        Fault::SlowDisk,
+        Fault::Clock,
+        Fault::Pause,
+        Fault::Membership,
+        Fault::DiskLoss,
+        Fault::Transfer,
+        Fault::Compaction,
+        Fault::Shrink,
+    ];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Loss => "loss",
+            Fault::Delay => "delay",
+            Fault::Duplication => "duplication",
+            Fault::Partition => "partition",
+            Fault::PowerCut => "power-cut",
+            Fault::Kill => "kill",
+            Fault::DiskError => "disk-error",
+            Fault::DiskFull => "disk-full",
+            Fault::SlowDisk => "slow-disk",
+            Fault::Clock => "clock",
+            Fault::Pause => "pause",
+            Fault::Membership => "membership",
+            Fault::DiskLoss => "disk-loss",
+            Fault::Transfer => "transfer",
+            Fault::Compaction => "compaction",
+            Fault::Shrink => "shrink",
+        }
+    }
+}
+
+/// Everything that a run is drawn from, beside the seed itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The seed of every draw.
+    pub seed: u64,
+    /// Steps of the scheduler until faults stop.
+    pub steps: u64,
+    /// Members that found the cluster, 1 to 7.
+    pub members: usize,
+    /// The kinds of faults that are on.
+    pub faults: Vec<Fault>,
+    /// Interventions that are left out, by number; the shrinker fills it.
+    pub skipped: Vec<u64>,
+    /// Mean pause between interventions, in microseconds.
+    pub intervention_us: u64,
+    /// Probability that a message is lost.
+    pub loss: f64,
+    /// Probability that a message comes twice.
+    pub duplication: f64,
+    /// Probability that a message takes up to [`delay_us`](Self::delay_us).
+    pub late: f64,
+    /// The longest a late message takes, in microseconds.
+    pub delay_us: u64,
+    /// Clients that read and write.
+    pub clients: usize,
+    /// Clients that watch.
+    pub watchers: usize,
+    /// Operations in a hundred that are about leases.
+    pub lease_share: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Mean pause between a client's operations, in microseconds.
+    pub think_us: u64,
+    /// How long a client waits for an answer, in microseconds.
+    pub patience_us: u64,
+    /// Entries between marks in the log.
+    pub snapshot_count: u64,
+    /// Entries kept behind a mark.
+    pub catch_up_entries: u64,
+    /// Size of a segment of the log, in bytes.
+    pub segment_bytes: u64,
+    /// Pause between commits of the store, in microseconds.
+    pub commit_us: u64,
+    /// Rows of one compaction step.
+    pub compaction_rows: usize,
+    /// Whether elections ask first.
+    pub pre_vote: bool,
+    /// The longest sync of a log, in microseconds.
+    pub sync_us: u64,
+}
+
+/// A scenario that cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScenarioError {
+    /// The cluster's size.
+    #[error("a cluster has 1 to 7 founding members, not {found}")]
+    Members {
+        /// What was asked for.
+        found: usize,
+    },
+    /// No steps.
+    #[error("a run has at least one step")]
+    NoSteps,
+    /// No clients.
+    #[error("a run without clients proves nothing: at least one is needed")]
+    NoClients,
+}
+
+/// One tick of raft, in microseconds of the member's own clock.
+pub const TICK_US: u64 = 100_000;
+/// Steps of a run unless told otherwise.
+pub const STEPS: u64 = 12_000;
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn of_seed(seed: u64, steps: u64) -> Scenario {
+        let mut random = Random::of(seed, "scenario", 0);
+        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let calm = random.chance(0.05);
+        let density = random.between(10, 60) as f64 / 100.0;
+        let faults = Fault::ALL.into_iter().filter(|_| random.chance(density) && !calm).collect();
+        Scenario {
+            seed,
+            steps,
+            members,
+            faults,
+            skipped: Vec::new(),
+            intervention_us: *random.pick(&[300_000, 1_000_000, 3_000_000]),
+            loss: *random.pick(&[0.001, 0.01, 0.05, 0.2]),
+            duplication: *random.pick(&[0.01, 0.1, 0.3]),
+            late: *random.pick(&[0.01, 0.1, 0.5]),
+            delay_us: *random.pick(&[20_000, 200_000, 1_500_000]),
+            clients: random.between(1, 6) as usize,
+            watchers: random.between(0, 3) as usize,
+            lease_share: *random.pick(&[0, 0, 5, 20]),
+            keys: *random.pick(&[1, 3, 8, 30]),
+            think_us: *random.pick(&[2_000, 20_000, 100_000, 400_000]),
+            patience_us: *random.pick(&[1_000_000, 5_000_000]),
+            snapshot_count: *random.pick(&[5, 20, 100, 1000]),
+            catch_up_entries: *random.pick(&[0, 3, 20, 200]),
+            segment_bytes: *random.pick(&[4 << 10, 64 << 10, 64 << 10, 1 << 20]),
+            commit_us: *random.pick(&[20_000, 100_000, 500_000, 2_000_000]),
+            compaction_rows: *random.pick(&[1, 10, 1000]),
+            pre_vote: random.chance(0.7),
+            sync_us: *random.pick(&[200, 2_000, 20_000]),
+        }
+    }
+
+    /// Whether a kind of fault is on.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// Whether it can be run.
+    ///
+    /// # Errors
+    /// [`ScenarioError`].
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        match self {
+            Scenario { members, .. } if !(1..=7).contains(members) => {
+                Err(ScenarioError::Members { found: *members })
+            }
+            Scenario { steps: 0, .. } => Err(ScenarioError::NoSteps),
+            Scenario { clients: 0, .. } => Err(ScenarioError::NoClients),
+            _ => Ok(()),
+        }
+    }
+}

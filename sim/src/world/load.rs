@@ -1,0 +1,417 @@
+//! Clients: what they ask, whom, how long they wait, and what they are told.
+
+use bytes::Bytes;
+use prost::Message as _;
+use stanchion_api::etcdserverpb as pb;
+use stanchion_api::mvccpb::KeyValue;
+use stanchion_api::raft_request::{RequestKind, wrap};
+use stanchion_lease::Renewal;
+use stanchion_mvcc::{KeyRange, RangeOptions};
+use stanchion_replica::apply::{Effect, Refusal, Reply};
+use stanchion_watch::StreamId;
+
+use super::node::{Node, Trouble, or_stop};
+use super::queue::Event;
+use super::{State, World};
+use crate::check::WatchState;
+use crate::check::clients::Floor;
+use crate::random::Random;
+use crate::trace::What;
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    /// Something that goes through the log.
+    Write(RequestKind, Bytes),
+    /// A range: key, end, linearizable.
+    Read(Vec<u8>, Vec<u8>, bool),
+    /// More time for a lease.
+    Renew(i64),
+}
+
+/// An operation that is under way.
+#[derive(Debug)]
+pub(super) struct Op {
+    client: usize,
+    ask: Ask,
+    floor: Floor,
+    /// The member that was asked.
+    pub(super) slot: usize,
+}
+
+/// A client that watches.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// What it was told.
+    pub(super) state: WatchState,
+    /// Where it watches now.
+    pub(super) slot: Option<usize>,
+    start: u64,
+    stream: StreamId,
+}
+
+/// Between a watching client's looks, in microseconds.
+const WATCHER_US: u64 = 100_000;
+
+impl World {
+    /// A client begins its next operation.
+    pub(super) fn client_turn(&mut self, client: usize) {
+        if self.finish.as_ref().is_some_and(|finish| finish.quiet) {
+            return;
+        }
+        let candidates: Vec<usize> = (0..self.slots.len())
+            .filter(|&slot| matches!(self.slots[slot].state, State::Up | State::Down))
+            .collect();
+        if candidates.is_empty() {
+            self.queue.plan(self.now + 1_000_000, Event::Client(client));
+            return;
+        }
+        let slot = *self.load_random.pick(&candidates);
+        let op = self.next_op;
+        self.next_op += 1;
+        let ask = self.draw(op);
+        let floor = self.clients.asked();
+        self.trace.add(self.now, Some(slot), What::Asked(client as u64, op));
+        self.ops.insert(op, Op { client, ask, floor, slot });
+        let takes = 50 + self.load_random.below(1000);
+        self.queue.plan(self.now + takes, Event::Arrive(op));
+        self.queue.plan(self.now + self.scenario.patience_us, Event::Timeout(op));
+    }
+
+    fn next_turn(&mut self, client: usize) {
+        // After the faults a moderate load is enough.
+        let think = if self.finish.is_some() { 100_000 } else { self.scenario.think_us };
+        let at = self.now + self.load_random.below(2 * think) + 1;
+        self.queue.plan(at, Event::Client(client));
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        format!("k{:02}", self.load_random.below(self.scenario.keys)).into_bytes()
+    }
+
+    /// A range of a few keys.
+    fn range(&mut self) -> (Vec<u8>, Vec<u8>) {
+        match self.load_random.below(4) {
+            0 => (b"k".to_vec(), b"l".to_vec()),
+            1 => {
+                let (a, b) = (self.key(), self.key());
+                (a.clone().min(b.clone()), a.max(b))
+            }
+            _ => (self.key(), Vec::new()),
+        }
+    }
+
+    fn draw(&mut self, op: u64) -> Ask {
+        if self.load_random.below(100) < self.scenario.lease_share {
+            return self.draw_lease(op);
+        }
+        match self.load_random.below(100) {
+            0..40 => Ask::Write(RequestKind::Put, self.draw_put(op).encode_to_vec().into()),
+            40..47 => {
+                let request = self.draw_delete();
+                Ask::Write(RequestKind::DeleteRange, request.encode_to_vec().into())
+            }
+            47..65 => Ask::Write(RequestKind::Txn, self.draw_txn(op).encode_to_vec().into()),
+            65..85 => {
+                let (key, end) = self.range();
+                Ask::Read(key, end, true)
+            }
+            _ => {
+                let (key, end) = self.range();
+                Ask::Read(key, end, false)
+            }
+        }
+    }
+
+    fn draw_put(&mut self, op: u64) -> pb::PutRequest {
+        let size = *self.load_random.pick(&[0, 10, 100, 3000]);
+        let mut value = format!("v{op}-").into_bytes();
+        value.resize(value.len() + size, b'x');
+        let leased = !self.leases.is_empty() && self.load_random.chance(0.3);
+        let lease = if leased { *self.load_random.pick(&self.leases) } else { 0 };
+        pb::PutRequest {
+            key: self.key().into(),
+            value: value.into(),
+            lease,
+            prev_kv: self.load_random.chance(0.3),
+            ..Default::default()
+        }
+    }
+
+    fn draw_delete(&mut self) -> pb::DeleteRangeRequest {
+        let (key, range_end) = self.range();
+        let prev_kv = self.load_random.chance(0.3);
+        pb::DeleteRangeRequest { key: key.into(), range_end: range_end.into(), prev_kv }
+    }
+
+    /// Compare and swap: against the newest revision, a guess, or the key's absence.
+    fn draw_txn(&mut self, op: u64) -> pb::TxnRequest {
+        use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+        use pb::request_op::Request;
+        let mut put = self.draw_put(op);
+        let newest = self.ledger.model.range_at(&put.key, &[], self.ledger.model.revision).pop();
+        let (target, value) = match self.load_random.below(4) {
+            0 => (CompareTarget::Create, TargetUnion::CreateRevision(0)),
+            1 => (CompareTarget::Version, TargetUnion::Version(newest.map_or(0, |pair| pair.version))),
+            2 => {
+                let value = newest.map_or_else(Bytes::new, |pair| pair.value);
+                (CompareTarget::Value, TargetUnion::Value(value))
+            }
+            _ => (CompareTarget::Mod, TargetUnion::ModRevision(newest.map_or(0, |pair| pair.mod_revision))),
+        };
+        let compare = pb::Compare {
+            result: *self.load_random.pick(&[CompareResult::Equal, CompareResult::Equal, CompareResult::Less])
+                as i32,
+            target: target as i32,
+            key: put.key.clone(),
+            target_union: Some(value),
+            ..Default::default()
+        };
+        let operation = |request| pb::RequestOp { request: Some(request) };
+        let get = pb::RangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+        let mut success = vec![operation(Request::RequestPut(put.clone()))];
+        if self.load_random.chance(0.3) {
+            // A second key in the same revision; it sorts behind the first.
+            put.key = [&put.key[..], b"+"].concat().into();
+            success.push(operation(Request::RequestPut(put)));
+        }
+        if self.load_random.chance(0.3) {
+            success.push(operation(Request::RequestRange(get.clone())));
+        }
+        pb::TxnRequest { compare: vec![compare], success, failure: vec![operation(Request::RequestRange(get))] }
+    }
+
+    fn draw_lease(&mut self, op: u64) -> Ask {
+        if self.leases.is_empty() || self.load_random.chance(0.3) {
+            let ttl = self.load_random.between(1, 5).cast_signed();
+            let request = pb::LeaseGrantRequest { ttl, id: op.cast_signed() };
+            return Ask::Write(RequestKind::LeaseGrant, request.encode_to_vec().into());
+        }
+        let lease = *self.load_random.pick(&self.leases);
+        if self.load_random.chance(0.2) {
+            let request = pb::LeaseRevokeRequest { id: lease };
+            return Ask::Write(RequestKind::LeaseRevoke, request.encode_to_vec().into());
+        }
+        Ask::Renew(lease)
+    }
+
+    /// A member's own proposal to revoke a lease.
+    pub(super) fn revocation(&mut self, lease: i64) -> Bytes {
+        let op = self.next_op;
+        self.next_op += 1;
+        let request = pb::LeaseRevokeRequest { id: lease }.encode_to_vec();
+        wrapped(op, RequestKind::LeaseRevoke, &request)
+    }
+
+    /// A compaction, which nobody waits for.
+    pub(super) fn compaction(&mut self, revision: i64) -> Bytes {
+        let op = self.next_op;
+        self.next_op += 1;
+        let request = pb::CompactionRequest { revision, physical: false }.encode_to_vec();
+        wrapped(op, RequestKind::Compaction, &request)
+    }
+
+    /// An operation reaches its member.
+    pub(super) fn arrive(&mut self, op: u64) -> Result<(), String> {
+        let Some(Op { slot, ask, .. }) = self.ops.get(&op) else { return Ok(()) };
+        let (slot, ask) = (*slot, ask.clone());
+        if self.slots[slot].node.is_none() {
+            self.refused(op);
+            return Ok(());
+        }
+        self.with_node(slot, None, |world, node| {
+            match ask {
+                Ask::Write(kind, request) => node.proposals.push(wrapped(op, kind, &request)),
+                Ask::Read(_, _, true) => {
+                    let round = node.consensus.want_read();
+                    node.reads.entry(round).or_default().push(op);
+                }
+                Ask::Read(key, end, false) => world.answer_read(slot, node, op, &key, &end, false)?,
+                Ask::Renew(lease) => world.renew(node, op, lease),
+            }
+            world.hand_out(slot, node)
+        })
+    }
+
+    fn renew(&mut self, node: &mut Node, op: u64, lease: i64) {
+        let now_ms = node.clock.millis(self.now);
+        if let Ok(Renewal::Renewed { ttl_seconds }) = node.applier.lessor_mut().renew(now_ms, lease) {
+            node.leases.renewed(now_ms, lease, ttl_seconds);
+        }
+        self.refused(op);
+    }
+
+    /// A client learns that its operation had no effect, or only one that needs no check.
+    pub(super) fn refused(&mut self, op: u64) {
+        if let Some(Op { client, slot, .. }) = self.ops.remove(&op) {
+            self.trace.add(self.now, Some(slot), What::Refused(op));
+            self.next_turn(client);
+        }
+    }
+
+    /// A client waits no longer: the outcome stays unknown to it.
+    pub(super) fn time_out(&mut self, op: u64) {
+        if let Some(Op { client, slot, .. }) = self.ops.remove(&op) {
+            self.trace.add(self.now, Some(slot), What::TimedOut(op));
+            self.next_turn(client);
+        }
+    }
+
+    /// A request of this member is applied: whoever waits for it here is told.
+    pub(super) fn answer_write(&mut self, slot: usize, effect: Effect) -> Result<(), Trouble> {
+        if self.ops.get(&effect.id).is_none_or(|op| op.slot != slot || !matches!(op.ask, Ask::Write(..))) {
+            return Ok(());
+        }
+        let op = self.ops.remove(&effect.id).expect("it was just there");
+        let revision = effect.result.as_ref().ok().and_then(revision);
+        self.clients.wrote(&self.ledger, effect.id, op.floor, revision)?;
+        self.learn(&op.ask, &effect.result);
+        self.answered(slot, effect.id, op.client, revision.unwrap_or_default());
+        Ok(())
+    }
+
+    fn answered(&mut self, slot: usize, op: u64, client: usize, revision: i64) {
+        self.trace.add(self.now, Some(slot), What::Answered(op, revision.cast_unsigned()));
+        if let Some(finish) = &mut self.finish {
+            finish.served.insert(client);
+        }
+        self.next_turn(client);
+    }
+
+    /// Clients remember leases.
+    fn learn(&mut self, ask: &Ask, result: &Result<Reply, Refusal>) {
+        match (ask, result) {
+            (_, Ok(Reply::LeaseGrant(granted))) => self.leases.push(granted.id),
+            (Ask::Write(RequestKind::Put, request), Err(Refusal::LeaseNotFound)) => {
+                let lease = pb::PutRequest::decode(request.clone()).map_or(0, |put| put.lease);
+                self.leases.retain(|known| *known != lease);
+            }
+            (Ask::Write(RequestKind::LeaseRevoke, request), _) => {
+                let lease = pb::LeaseRevokeRequest::decode(request.clone()).map_or(0, |revoke| revoke.id);
+                self.leases.retain(|known| *known != lease);
+            }
+            _ => {}
+        }
+    }
+
+    /// Confirmed reads whose index is applied run.
+    pub(super) fn answer_reads(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
+        while let Some(first) = node.granted.first_entry()
+            && *first.key() <= node.told
+        {
+            for op in first.remove() {
+                let Some(Op { ask: Ask::Read(key, end, _), .. }) = self.ops.get(&op) else { continue };
+                let (key, end) = (key.clone(), end.clone());
+                self.answer_read(slot, node, op, &key, &end, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_read(
+        &mut self,
+        slot: usize,
+        node: &Node,
+        op: u64,
+        key: &[u8],
+        end: &[u8],
+        linearizable: bool,
+    ) -> Result<(), Trouble> {
+        let image = node.applier.store().read();
+        let range = KeyRange::from_request(key, end);
+        let rows = or_stop!(image.range(range, &RangeOptions::default()), "reading").rows;
+        let pairs: Result<Vec<KeyValue>, _> = rows.iter().map(KeyValue::decode).collect();
+        let pairs = pairs.map_err(|e| Trouble::Broken(format!("#{op} shows a damaged pair: {e}")))?;
+        let revision = image.revision();
+        let Some(asked) = self.ops.remove(&op) else { return Ok(()) };
+        let place = if linearizable { Ok(asked.floor) } else { Err(node.start) };
+        self.clients.read(&self.ledger, op, (key, end), (revision, &pairs), place)?;
+        self.answered(slot, op, asked.client, revision);
+        Ok(())
+    }
+
+    /// Watching clients: some of everything, some of one key, from the first revision on.
+    pub(super) fn add_watchers(&mut self) {
+        for n in 0..self.scenario.watchers {
+            let mut random = Random::of(self.scenario.seed, "watcher", n as u64);
+            let (key, end) = match random.below(3) {
+                0 => (b"k01".to_vec(), b"k02".to_vec()),
+                _ => (b"k".to_vec(), b"l".to_vec()),
+            };
+            let state = WatchState::new(key, end, 2);
+            self.watchers.push(Watcher { state, slot: None, start: 0, stream: StreamId(0) });
+            self.queue.plan(1_500_000, Event::Watcher(n));
+        }
+    }
+
+    /// A watching client takes what has come, or connects anew.
+    pub(super) fn watcher_turn(&mut self, n: usize) -> Result<(), String> {
+        let at = self.now + self.load_random.below(2 * WATCHER_US) + 1;
+        self.queue.plan(at, Event::Watcher(n));
+        let connected = self.watchers[n].slot.filter(|&slot| {
+            self.slots[slot].node.as_ref().is_some_and(|node| node.start == self.watchers[n].start)
+        });
+        let Some(slot) = connected else { return self.connect(n) };
+        self.with_node(slot, None, |world, node| {
+            // It may take little at a time, so that it falls behind.
+            let most = world.load_random.between(1, 12);
+            let watcher = &mut world.watchers[n];
+            let before = watcher.state.next;
+            for _ in 0..most {
+                let Some(response) = node.hub.poll(watcher.stream) else { break };
+                let told = watcher.state.take(&world.ledger.model, &response);
+                told.map_err(|what| format!("watcher {n} at member {:x}: {what}", node.id))?;
+            }
+            if watcher.state.next != before {
+                let revision = (watcher.state.next - 1).cast_unsigned();
+                world.trace.add(world.now, Some(slot), What::Watched(n as u64, revision));
+            }
+            if watcher.state.gone || world.load_random.chance(0.02) {
+                node.hub.close(watcher.stream);
+                watcher.slot = None;
+            } else if world.load_random.chance(0.2) {
+                node.hub.request_progress(watcher.stream);
+            }
+            world.wake_catch_up(slot, node);
+            Ok(())
+        })
+    }
+
+    fn connect(&mut self, n: usize) -> Result<(), String> {
+        let up: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].node.is_some()).collect();
+        if up.is_empty() {
+            return Ok(());
+        }
+        let slot = *self.load_random.pick(&up);
+        self.with_node(slot, None, |world, node| {
+            let watcher = &mut world.watchers[n];
+            let state = &mut watcher.state;
+            state.gone = false;
+            let range = or_stop!(stanchion_watch::KeyRange::new(&state.key, &state.range_end), "watch");
+            let options = stanchion_watch::Options { start_revision: state.next, ..Default::default() };
+            (watcher.slot, watcher.start) = (Some(slot), node.start);
+            watcher.stream = node.hub.open();
+            or_stop!(node.hub.create(watcher.stream, 0, range, options), "watch");
+            world.wake_catch_up(slot, node);
+            Ok(())
+        })
+    }
+}
+
+fn wrapped(op: u64, kind: RequestKind, request: &[u8]) -> Bytes {
+    let header = pb::RequestHeader { id: op, ..Default::default() };
+    wrap(&header, kind, request)
+}
+
+/// The revision that an answer's header tells.
+fn revision(reply: &Reply) -> Option<i64> {
+    let header = match reply {
+        Reply::Put(put) => &put.header,
+        Reply::DeleteRange(delete) => &delete.header,
+        Reply::Txn(txn) => &txn.header,
+        Reply::LeaseRevoke(revoke) => &revoke.header,
+        Reply::LeaseGrant(grant) => &grant.header,
+        _ => return None,
+    };
+    header.as_ref().map(|header| header.revision)
+}
