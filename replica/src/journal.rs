@@ -72,6 +72,11 @@ impl Journal {
             commit: hs.commit,
         });
         self.wal.append(&state, &refs)?;
+        if work.snapshot().is_some() {
+            // A hard state that only raises the commit index would not ask for a sync of its own, and the mark counts
+            // only if it is there. The leader is about to be told that the snapshot is safe here.
+            self.wal.sync()?;
+        }
         Ok(())
     }
 
