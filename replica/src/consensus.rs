@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use stanchion_raft::{
     ConfChange, ConfState, DropReason, Entry, EntryType, HardState, LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD,
-    MemStorage, Message, MessageType, RawNode, Role, Snapshot, SnapshotMetadata,
+    MemStorage, Message, MessageType, RawNode, Role, Snapshot, SnapshotMetadata, StorageError,
 };
 
 use crate::boot::RaftStart;
@@ -319,8 +319,11 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn handle_released(&mut self, release: &Release) -> Result<(), ConsensusError> {
         let log = self.node.storage_mut();
-        log.create_snapshot(release.index, release.conf_state.clone(), Bytes::new())
-            .map_err(stanchion_raft::Error::from)?;
+        match log.create_snapshot(release.index, release.conf_state.clone(), Bytes::new()) {
+            // Another release, or a leader's snapshot, may have come as far or farther in between.
+            Ok(_) | Err(StorageError::SnapshotOutOfDate { .. }) => {}
+            Err(error) => return Err(stanchion_raft::Error::from(error).into()),
+        }
         self.marked = self.marked.max(release.index);
         let keep_from = release.keep_from.min(self.needed_from());
         let log = self.node.storage_mut();

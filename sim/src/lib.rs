@@ -3,12 +3,17 @@
 //! # Inside
 //!
 //! `random`, `scenario`: what a seed means. `world`: the run. `check`: what must hold. `trace`: what happened.
-//! `report`: how a failure is told. What may not live here: threads, wall clocks, real files.
+//! `run`: one seed from beginning to end. `report`: how a failure is told; `shrink`: made smaller; `timeline`: as a
+//! picture. `mutant`: deliberate mistakes. What may not live here: threads, wall clocks, real files.
 
 pub mod check;
+pub mod mutant;
 pub mod random;
 pub mod report;
+pub mod run;
 pub mod scenario;
+pub mod shrink;
+pub mod timeline;
 pub mod trace;
 pub mod world;
 

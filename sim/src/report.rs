@@ -36,12 +36,19 @@ pub fn replay_arguments(scenario: &Scenario) -> String {
 #[must_use]
 pub fn failure(scenario: &Scenario, what: &str, figures: Figures, ids: &[u64], last: &[Record]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "seed {} FAILED at step {}, {} s: {what}", scenario.seed, figures.steps, Seconds(figures.simulated_us));
+    let _ = writeln!(
+        text,
+        "seed {} FAILED at step {}, {} s: {what}",
+        scenario.seed,
+        figures.steps,
+        Seconds(figures.simulated_us)
+    );
     let faults: Vec<&str> = scenario.faults.iter().map(|fault| fault.name()).collect();
     let _ = writeln!(text, "{} members, faults: {}", scenario.members, faults.join(" "));
     let _ = writeln!(text, "last events:");
     for record in &last[last.len().saturating_sub(ROWS)..] {
-        let whose = record.slot.and_then(|slot| ids.get(slot)).map_or(String::new(), |id| format!("{id:016x}"));
+        let whose =
+            record.slot.and_then(|slot| ids.get(slot)).map_or(String::new(), |id| format!("{id:016x}"));
         let _ = writeln!(text, "  {:>14}  {whose:16}  {}", Seconds(record.at).to_string(), record.what);
     }
     let _ = writeln!(text, "replay: cargo run --release -p stanchion-sim -- {}", replay_arguments(scenario));

@@ -91,7 +91,9 @@ impl What {
             What::Refused(op) => [20, op, 0],
             What::TimedOut(op) => [21, op, 0],
             What::Watched(watcher, revision) => [22, watcher, revision],
-            What::Intervened(n, kind) => [23, n, kind.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)))],
+            What::Intervened(n, kind) => {
+                [23, n, kind.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)))]
+            }
             What::Healed => [24, 0, 0],
         }
     }

@@ -96,7 +96,10 @@ impl Clients {
             }
             Err(start) => {
                 let shown = self.shown.entry(start).or_default();
-                hold!(revision >= *shown, "#{op} goes back: it reads {revision} where {shown} was shown before");
+                hold!(
+                    revision >= *shown,
+                    "#{op} goes back: it reads {revision} where {shown} was shown before"
+                );
                 *shown = revision;
             }
         }

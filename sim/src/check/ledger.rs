@@ -86,7 +86,10 @@ impl Ledger {
             return Ok(());
         }
         let last = self.last_index();
-        hold!(index == last + 1, "member {member:x} applies entry {index}, but the last agreed one is {last}");
+        hold!(
+            index == last + 1,
+            "member {member:x} applies entry {index}, but the last agreed one is {last}"
+        );
         let term_before = self.agreed.last().map_or(0, |agreed| agreed.term);
         hold!(
             term_before <= entry.term,
@@ -105,7 +108,8 @@ impl Ledger {
             return Ok(None);
         }
         let index = entry.index;
-        let unreadable = |what: &dyn std::fmt::Display| format!("entry {index} of {member:x} is damaged: {what}");
+        let unreadable =
+            |what: &dyn std::fmt::Display| format!("entry {index} of {member:x} is damaged: {what}");
         let request = RaftRequest::parse(entry.data.clone()).map_err(|e| unreadable(&e))?;
         let id = request.id();
         if let Some(before) = self.ids.insert(id, index) {
@@ -157,7 +161,11 @@ impl Ledger {
         let index = applier.applied().index;
         let store = applier.store();
         if index == 0 {
-            hold!(store.revision() == 1, "member {member:x} has applied nothing, but is at {}", store.revision());
+            hold!(
+                store.revision() == 1,
+                "member {member:x} has applied nothing, but is at {}",
+                store.revision()
+            );
             return Ok(());
         }
         let Some(agreed) = self.agreed.get(index as usize - 1) else {
@@ -185,7 +193,10 @@ impl Ledger {
             for lease in leases {
                 let keys: Vec<&[u8]> = applier.lessor().keys(lease).collect();
                 let expected = self.model.keys_of(lease);
-                hold!(keys == expected, "member {member:x}: lease {lease:x} has keys {keys:?}, not {expected:?}");
+                hold!(
+                    keys == expected,
+                    "member {member:x}: lease {lease:x} has keys {keys:?}, not {expected:?}"
+                );
             }
         }
         Ok(())
@@ -200,8 +211,12 @@ impl Ledger {
         let pairs: Result<Vec<_>, _> = rows.iter().map(stanchion_api::mvccpb::KeyValue::decode).collect();
         let pairs = pairs.map_err(|e| format!("member {member:x} holds a damaged pair: {e}"))?;
         let expected = self.model.range_at(b"", &[0], revision);
-        if let Some((found, expected)) = pairs.iter().zip(&expected).find(|(found, expected)| found != expected) {
-            return Err(format!("member {member:x} holds {found:?} at revision {revision}, not {expected:?}"));
+        if let Some((found, expected)) =
+            pairs.iter().zip(&expected).find(|(found, expected)| found != expected)
+        {
+            return Err(format!(
+                "member {member:x} holds {found:?} at revision {revision}, not {expected:?}"
+            ));
         }
         hold!(
             pairs.len() == expected.len(),

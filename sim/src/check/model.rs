@@ -183,7 +183,12 @@ impl Model {
             Request::RequestRange(range) => {
                 let kvs = self.range_at(&range.key, &range.range_end, self.revision + 1);
                 let count = kvs.len() as i64;
-                Response::ResponseRange(pb::RangeResponse { header: header(self.now()), kvs, more: false, count })
+                Response::ResponseRange(pb::RangeResponse {
+                    header: header(self.now()),
+                    kvs,
+                    more: false,
+                    count,
+                })
             }
             Request::RequestTxn(_) => unreachable!("clients of the simulation nest no transactions"),
         });

@@ -8,6 +8,7 @@ use stanchion_replica::membership::{ChangeContext, Member};
 use super::node::{Node, Trouble};
 use super::queue::Event;
 use super::{State, World, url};
+use crate::mutant::{self, Mutant};
 use crate::random::Random;
 use crate::scenario::Fault;
 use crate::trace::What;
@@ -87,6 +88,11 @@ impl World {
                 let revision = self.ledger.model.revision - random.below(20).cast_signed();
                 let request = self.compaction(revision.max(1));
                 return self.with_node(slot, None, |world, node| {
+                    if mutant::active(Mutant::CompactionNotAgreed) {
+                        // It may be compacted already, or not be there yet.
+                        let _ = node.applier.store().compact(revision.max(1));
+                        return Ok(());
+                    }
                     node.proposals.push(request);
                     world.hand_out(slot, node)
                 });
@@ -190,11 +196,13 @@ impl World {
         let members: Vec<(u64, bool)> =
             node.applier.cluster().members().map(|member| (member.id, member.is_learner)).collect();
         let learner = members.iter().find(|(_, is_learner)| *is_learner).map(|(id, _)| *id);
-        let is_lost = |id: &u64| self.by_id.get(id).is_some_and(|&slot| self.slots[slot].state == State::Lost);
+        let is_lost =
+            |id: &u64| self.by_id.get(id).is_some_and(|&slot| self.slots[slot].state == State::Lost);
         let change = if let Some(dead) = voters.iter().find(|id| is_lost(id)) {
             ConfChange::new(ConfChangeType::RemoveNode, *dead)
         } else if let Some(learner) = learner {
-            let caught_up = node.consensus.matched(learner).unwrap_or(0) * 10 >= node.consensus.committed() * 9;
+            let caught_up =
+                node.consensus.matched(learner).unwrap_or(0) * 10 >= node.consensus.committed() * 9;
             let running = self.by_id.get(&learner).is_some_and(|&slot| self.slots[slot].state == State::Up);
             match caught_up && running && random.chance(0.8) {
                 true => promotion(learner),

@@ -15,6 +15,7 @@ use super::queue::Event;
 use super::{State, World};
 use crate::check::WatchState;
 use crate::check::clients::Floor;
+use crate::mutant::{self, Mutant};
 use crate::random::Random;
 use crate::trace::What;
 
@@ -178,7 +179,11 @@ impl World {
         if self.load_random.chance(0.3) {
             success.push(operation(Request::RequestRange(get.clone())));
         }
-        pb::TxnRequest { compare: vec![compare], success, failure: vec![operation(Request::RequestRange(get))] }
+        pb::TxnRequest {
+            compare: vec![compare],
+            success,
+            failure: vec![operation(Request::RequestRange(get))],
+        }
     }
 
     fn draw_lease(&mut self, op: u64) -> Ask {
@@ -221,7 +226,16 @@ impl World {
         }
         self.with_node(slot, None, |world, node| {
             match ask {
-                Ask::Write(kind, request) => node.proposals.push(wrapped(op, kind, &request)),
+                Ask::Write(kind, request) => {
+                    node.proposals.push(wrapped(op, kind, &request));
+                    if mutant::active(Mutant::AnswerAtProposal) {
+                        let floor = world.clients.asked();
+                        world.clients.wrote(&world.ledger, op, floor, None)?;
+                    }
+                }
+                Ask::Read(key, end, true) if mutant::active(Mutant::ReadWithoutIndex) => {
+                    world.answer_read(slot, node, op, &key, &end, true)?;
+                }
                 Ask::Read(_, _, true) => {
                     let round = node.consensus.want_read();
                     node.reads.entry(round).or_default().push(op);
@@ -297,7 +311,7 @@ impl World {
     /// Confirmed reads whose index is applied run.
     pub(super) fn answer_reads(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         while let Some(first) = node.granted.first_entry()
-            && *first.key() <= node.told
+            && (*first.key() <= node.told || mutant::active(Mutant::ReadBeforeApplied))
         {
             for op in first.remove() {
                 let Some(Op { ask: Ask::Read(key, end, _), .. }) = self.ops.get(&op) else { continue };
@@ -388,7 +402,9 @@ impl World {
             let state = &mut watcher.state;
             state.gone = false;
             let range = or_stop!(stanchion_watch::KeyRange::new(&state.key, &state.range_end), "watch");
-            let options = stanchion_watch::Options { start_revision: state.next, ..Default::default() };
+            let late = i64::from(mutant::active(Mutant::WatchStartsLate));
+            let options =
+                stanchion_watch::Options { start_revision: state.next + late, ..Default::default() };
             (watcher.slot, watcher.start) = (Some(slot), node.start);
             watcher.stream = node.hub.open();
             or_stop!(node.hub.create(watcher.stream, 0, range, options), "watch");

@@ -372,7 +372,11 @@ impl World {
             Err(Trouble::Stopped(why)) => return self.stopped(slot, &why),
         };
         let applied = node.applier.applied().index;
-        self.trace.add(self.now, Some(slot), What::Started(applied, node.applier.store().revision().cast_unsigned()));
+        self.trace.add(
+            self.now,
+            Some(slot),
+            What::Started(applied, node.applier.store().revision().cast_unsigned()),
+        );
         self.ledger.check_state(node.id, &node.applier)?;
         self.plan_routine(slot, &node);
         let place = &mut self.slots[slot];

@@ -22,6 +22,7 @@ use stanchion_wal::{Options, Prepare};
 use stanchion_watch::{CaughtUp, Hub};
 
 use crate::check::LeaseClock;
+use crate::mutant::{self, Mutant};
 use crate::scenario::Scenario;
 
 /// Answers that a watch stream holds: few, so that watchers fall behind.
@@ -156,7 +157,10 @@ impl Node {
             quota_bytes: None,
             max_learners: 1,
             persist_lease_checkpoints: true,
-            lease: stanchion_lease::Config { min_ttl_seconds: LEAST_TTL, ..stanchion_lease::Config::default() },
+            lease: stanchion_lease::Config {
+                min_ttl_seconds: LEAST_TTL,
+                ..stanchion_lease::Config::default()
+            },
         };
         let layout = Layout::new(Path::new("/data"), None);
         let disk: Arc<dyn Disk> = Arc::new(with.disk.clone());
@@ -214,11 +218,19 @@ impl Node {
 
     /// Everything applied, committed, as a snapshot and the database's bytes.
     pub(crate) fn database(&self) -> Result<(Snapshot, Vec<u8>), Trouble> {
-        or_stop!(self.applier.store().commit(), "commit");
+        let ahead = mutant::active(Mutant::SnapshotAheadOfFile);
+        if !ahead {
+            or_stop!(self.applier.store().commit(), "commit");
+        }
         let image = self.applier.store().read();
         let mut bytes = Vec::new();
         or_stop!(image.write_file_to(&mut bytes), "reading the database");
-        Ok((or_stop!(of_image(&image), "reading the database"), bytes))
+        let mut snapshot = or_stop!(of_image(&image), "reading the database");
+        if ahead {
+            let applied = self.applier.applied();
+            (snapshot.metadata.index, snapshot.metadata.term) = (applied.index, applied.term);
+        }
+        Ok((snapshot, bytes))
     }
 
     /// The snapshot that a release is marked with.
@@ -239,11 +251,16 @@ impl Node {
 
     /// A received database takes the place of the own one.
     pub(crate) fn install(&mut self, index: u64) -> Result<(), Trouble> {
+        if mutant::active(Mutant::InstallForgotten) {
+            return Ok(());
+        }
         or_stop!(install_database(&self.snapshots, &self.layout, index), "installing a database");
         let opened = Store::open(self.disk.clone(), &self.layout.db, &store_options());
         let (store, recovered) = or_stop!(opened, "opening a received database");
         or_stop!(self.applier.install(Arc::new(store), &recovered), "taking over a database");
-        self.hub.restore(self.applier.store().revision());
+        if !mutant::active(Mutant::WatchNotRestored) {
+            self.hub.restore(self.applier.store().revision());
+        }
         self.told = self.told.max(self.applier.applied().index);
         Ok(())
     }

@@ -2,6 +2,9 @@
 //!
 //! The order within each step is the server's; what lies between two steps is where a crash may fall.
 
+use std::sync::Arc;
+
+use stanchion_mvcc::Applied;
 use stanchion_raft::Role;
 use stanchion_replica::apply::Effect;
 use stanchion_replica::consensus::{ApplyWork, Dropped, Leadership};
@@ -10,6 +13,7 @@ use stanchion_replica::history::History;
 use super::node::{ELECTION_TICKS, Node, Trouble, or_stop};
 use super::queue::Work;
 use super::{State, World};
+use crate::mutant::{self, Mutant};
 use crate::scenario::{Fault, TICK_US};
 use crate::trace::What;
 
@@ -33,7 +37,10 @@ impl World {
             Work::Commit => self.commit(slot, node),
             Work::Release => {
                 let Some(release) = node.release.take() else { return Ok(()) };
-                let snapshot = node.committed()?;
+                let mut snapshot = node.committed()?;
+                if mutant::active(Mutant::ReleaseWithoutCommit) {
+                    snapshot.metadata.index = release.index + 1;
+                }
                 let release = release.at(&snapshot.metadata);
                 node.releases.push_back((release, Box::new(snapshot)));
                 self.wake_writer(slot, node);
@@ -116,7 +123,7 @@ impl World {
         let must_stop = |error| Trouble::Stopped(format!("raft: {error}"));
         if !node.proposals.is_empty() {
             match node.consensus.propose(node.proposals.clone()) {
-                Ok(()) => node.proposals.clear(),
+                Ok(()) => self.proposed(node),
                 Err(Dropped::Now(_)) => {}
                 Err(Dropped::Stop(error)) => return Err(must_stop(error)),
             }
@@ -151,7 +158,8 @@ impl World {
         let lessor = node.applier.lessor_mut();
         match (should, lessor.is_primary()) {
             (true, false) => {
-                lessor.promote(now_ms, u64::from(ELECTION_TICKS) * TICK_US / 1000);
+                let begins = if mutant::active(Mutant::LeaseNotExtended) { 0 } else { now_ms };
+                lessor.promote(begins, u64::from(ELECTION_TICKS) * TICK_US / 1000);
                 let leases = lessor.stored();
                 node.leases.promoted(now_ms, leases.iter().map(|lease| (lease.id, lease.ttl_seconds)));
             }
@@ -201,7 +209,10 @@ impl World {
 
     /// The sync is done: raft hears of it; then the log may let go of its past.
     fn sync(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
-        if node.journal.needs_sync() && node.appended.iter().any(|work| work.is_awaited()) {
+        let only_votes = node.appended.iter().all(|work| work.entries().is_empty());
+        let skipped =
+            mutant::active(Mutant::LogNotSynced) || (mutant::active(Mutant::VoteNotSynced) && only_votes);
+        if node.journal.needs_sync() && node.appended.iter().any(|work| work.is_awaited()) && !skipped {
             or_stop!(node.journal.sync(), "log");
             self.trace.add(self.now, Some(slot), What::Synced);
         }
@@ -259,13 +270,17 @@ impl World {
         self.settle_primary(node);
         for effect in &done.effects {
             if let Some((revision, events)) = &effect.events {
-                node.hub.publish(*revision, events.clone());
+                node.hub.publish(*revision, published(events));
             }
             self.count_grant(node, now_ms, effect);
         }
         self.wake_catch_up(slot, node);
         let applied = node.applier.applied().index;
-        self.trace.add(self.now, Some(slot), What::Applied(applied, node.applier.store().revision().cast_unsigned()));
+        self.trace.add(
+            self.now,
+            Some(slot),
+            What::Applied(applied, node.applier.store().revision().cast_unsigned()),
+        );
         node.applied = Some(done);
         let at = self.now + self.work_random.below(200);
         self.plan(slot, node, at, Work::Told);
@@ -297,7 +312,10 @@ impl World {
     /// Raft hears of what is applied, then those who wait for it.
     fn tell(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         let Some(done) = node.applied.take() else { return Ok(()) };
-        for change in done.changes {
+        for mut change in done.changes {
+            if mutant::active(Mutant::ChangeNotTold) {
+                change.node_id = 0;
+            }
             or_stop!(node.consensus.apply_change(change), "raft");
         }
         or_stop!(node.consensus.handle_applied(done.work), "raft");
@@ -321,6 +339,13 @@ impl World {
     /// The committer's turn.
     fn commit(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         let store = node.applier.store();
+        let applied = node.applier.applied();
+        if mutant::active(Mutant::AppliedIndexAhead) && applied.index > 0 {
+            store.set_applied(Applied { index: applied.index + 1, ..applied });
+        }
+        if mutant::active(Mutant::AppliedIndexBehind) && applied.index > 0 {
+            store.set_applied(Applied { index: applied.index - 1, ..applied });
+        }
         if or_stop!(store.commit(), "commit").is_some() {
             self.trace.add(self.now, Some(slot), What::Committed);
         }
@@ -337,17 +362,29 @@ impl World {
     /// The primary proposes that what ran out is revoked.
     fn offer_leases(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         let now_ms = node.clock.millis(self.now);
-        node.applier.lessor_mut().handle_tick(now_ms);
+        let early = if mutant::active(Mutant::LeaseExpiresEarly) { 2000 } else { 0 };
+        node.applier.lessor_mut().handle_tick(now_ms + early);
         while let Some(batch) = node.applier.lessor_mut().take_expired() {
             for lease in batch {
                 node.leases.expired(node.id, now_ms, lease)?;
                 let request = self.revocation(lease);
-                node.proposals.push(request);
+                if !mutant::active(Mutant::LeaseNeverExpires) {
+                    node.proposals.push(request);
+                }
             }
         }
         let at = self.now + node.clock.lasts(stanchion_lease::ROUND_MS * 1000);
         self.plan(slot, node, at, Work::Leases);
         Ok(())
+    }
+
+    /// What raft has taken waits no longer.
+    fn proposed(&mut self, node: &mut Node) {
+        let proposals = std::mem::take(&mut node.proposals);
+        if mutant::active(Mutant::ProposalRepeated) && self.work_random.chance(0.1) {
+            // Raft may drop them the second time.
+            let _ = node.consensus.propose(proposals);
+        }
     }
 
     pub(super) fn wake_catch_up(&mut self, slot: usize, node: &mut Node) {
@@ -357,4 +394,16 @@ impl World {
             self.plan(slot, node, at, Work::CatchUp);
         }
     }
+}
+
+/// The events that watchers hear of: all of them.
+fn published(events: &Arc<[stanchion_watch::Event]>) -> Arc<[stanchion_watch::Event]> {
+    use stanchion_watch::EventKind;
+    if mutant::active(Mutant::WatchFirstEventOnly) {
+        return events.iter().take(1).cloned().collect();
+    }
+    if mutant::active(Mutant::WatchWithoutDeletes) {
+        return events.iter().filter(|event| event.kind == EventKind::Put).cloned().collect();
+    }
+    events.clone()
 }

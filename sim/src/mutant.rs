@@ -1,0 +1,90 @@
+//! Deliberate mistakes in how a member is driven, to prove that the checkers notice them.
+//!
+//! They are the mistakes that a server could make around the crates below; those of raft itself are raft's own. Without
+//! the feature `mutants` every call of [`active`] is the constant `false` and costs nothing.
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One mistake each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Mutant {
+            /// All of them, in the order of declaration.
+            pub const ALL: &'static [Mutant] = &[$(Mutant::$name,)+];
+        }
+    };
+}
+
+mutants! {
+    /// Raft hears that entries are durable before the log is synced.
+    LogNotSynced,
+    /// A new term or vote without entries is not synced.
+    VoteNotSynced,
+    /// A linearizable read is served at once, as a serializable one.
+    ReadWithoutIndex,
+    /// A confirmed read does not wait until its index is applied.
+    ReadBeforeApplied,
+    /// A client is told that its write succeeded when it is proposed.
+    AnswerAtProposal,
+    /// A proposal is made twice, as by a careless retry.
+    ProposalRepeated,
+    /// The store's file says that one entry more is applied than is (etcd 3.5.0 to 3.5.2).
+    AppliedIndexAhead,
+    /// The store's file says that one entry less is applied than is: it is applied again after a restart.
+    AppliedIndexBehind,
+    /// The log is marked where the database is not committed.
+    ReleaseWithoutCommit,
+    /// A database is sent with the index that is applied in memory, not that of the file.
+    SnapshotAheadOfFile,
+    /// A leader's snapshot is acknowledged, the database not put in place.
+    InstallForgotten,
+    /// Watchers are not told that a database has replaced the store.
+    WatchNotRestored,
+    /// Only the first event of a revision is published.
+    WatchFirstEventOnly,
+    /// Deletions are not published.
+    WatchWithoutDeletes,
+    /// A watcher that comes with a revision of the past begins one behind it.
+    WatchStartsLate,
+    /// Leases run out two seconds early by the primary's clock.
+    LeaseExpiresEarly,
+    /// Leases that ran out are never revoked.
+    LeaseNeverExpires,
+    /// Compaction is done on the member that was asked, without the log.
+    CompactionNotAgreed,
+    /// Raft is not told of applied membership changes.
+    ChangeNotTold,
+    /// A new primary does not extend the leases: those of the former one seem to have run out.
+    LeaseNotExtended,
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Switches a mistake on for this thread, or all off.
+    pub fn set(mutant: Option<Mutant>) {
+        ACTIVE.set(mutant);
+    }
+
+    pub(crate) fn active(mutant: Mutant) -> bool {
+        ACTIVE.get() == Some(mutant)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub(crate) use switch::active;
+#[cfg(feature = "mutants")]
+pub use switch::set;
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn active(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,194 @@
+//! What stands on the command line.
+
+use std::path::PathBuf;
+
+use stanchion_sim::scenario::STEPS;
+use stanchion_sim::{Fault, Scenario};
+
+/// How to use it.
+pub(crate) const HELP: &str = "\
+usage: stanchion-sim run [--seed N] [--steps M] [OPTIONS]     one seed; ends with `trace <hash>`
+       stanchion-sim soak [--minutes N | --seeds K] [OPTIONS] fresh seeds (or from --seed on)
+       stanchion-sim mutants [--seeds K] [--only NAME]        deliberate mistakes (feature `mutants`)
+
+options:
+  --steps M          steps of the scheduler until faults stop (12000)
+  --members N        founding members, 1 to 7 (drawn)
+  --clients N        clients (drawn)
+  --watchers N       watching clients (drawn)
+  --without A,B      kinds of faults to leave out
+  --with A,B         these kinds of faults and no others (`none` for a calm run)
+  --skip 3,7         interventions to leave out, by number
+  --think-us N       mean pause between a client's operations
+  --shrink           make failures smaller
+  --timeline FILE    write a picture of the run";
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Run,
+    Soak,
+    Mutants,
+}
+
+/// The command and its options.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) command: Command,
+    pub(crate) seed: Option<u64>,
+    pub(crate) seeds: Option<u64>,
+    pub(crate) minutes: Option<f64>,
+    pub(crate) shrink: bool,
+    pub(crate) timeline: Option<PathBuf>,
+    pub(crate) only: Option<String>,
+    steps: u64,
+    members: Option<usize>,
+    clients: Option<usize>,
+    watchers: Option<usize>,
+    think_us: Option<u64>,
+    without: Vec<Fault>,
+    with: Option<Vec<Fault>>,
+    skip: Vec<u64>,
+}
+
+impl Options {
+    /// Reads the command line.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Options, String> {
+        let mut rest = arguments.iter();
+        let command = match rest.next().map(String::as_str) {
+            Some("run") => Command::Run,
+            Some("soak") => Command::Soak,
+            Some("mutants") => Command::Mutants,
+            None | Some("help" | "--help" | "-h") => Command::Help,
+            Some(other) => return Err(format!("unknown command {other:?}")),
+        };
+        let mut options = Options {
+            command,
+            seed: None,
+            seeds: None,
+            minutes: None,
+            shrink: false,
+            timeline: None,
+            only: None,
+            steps: STEPS,
+            members: None,
+            clients: None,
+            watchers: None,
+            think_us: None,
+            without: Vec::new(),
+            with: None,
+            skip: Vec::new(),
+        };
+        while let Some(name) = rest.next() {
+            if name == "--shrink" {
+                options.shrink = true;
+                continue;
+            }
+            let known = [
+                "--seed",
+                "--seeds",
+                "--minutes",
+                "--steps",
+                "--members",
+                "--clients",
+                "--watchers",
+                "--think-us",
+                "--without",
+                "--with",
+                "--skip",
+                "--timeline",
+                "--only",
+            ];
+            if !known.contains(&name.as_str()) {
+                return Err(format!("unknown option {name:?}"));
+            }
+            let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "--seed" => self.seed = Some(number(name, value)?),
+            "--seeds" => self.seeds = Some(number(name, value)?),
+            "--minutes" => {
+                let minutes = value.parse().ok().filter(|minutes: &f64| *minutes > 0.0);
+                self.minutes = Some(minutes.ok_or_else(|| format!("{name}: {value:?} is no time"))?);
+            }
+            "--steps" => self.steps = number(name, value)?,
+            "--members" => self.members = Some(number(name, value)?),
+            "--clients" => self.clients = Some(number(name, value)?),
+            "--watchers" => self.watchers = Some(number(name, value)?),
+            "--think-us" => self.think_us = Some(number(name, value)?),
+            "--without" => self.without = faults(name, value)?,
+            "--with" if value == "none" => self.with = Some(Vec::new()),
+            "--with" => self.with = Some(faults(name, value)?),
+            "--skip" => self.skip = value.split(',').map(|n| number(name, n)).collect::<Result<_, _>>()?,
+            "--timeline" => self.timeline = Some(PathBuf::from(value)),
+            _ => self.only = Some(value.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// The scenario of a seed, with what is asked for otherwise.
+    pub(crate) fn scenario(&self, seed: u64) -> Result<Scenario, String> {
+        let mut scenario = Scenario::of_seed(seed, self.steps);
+        scenario.members = self.members.unwrap_or(scenario.members);
+        scenario.clients = self.clients.unwrap_or(scenario.clients);
+        scenario.watchers = self.watchers.unwrap_or(scenario.watchers);
+        scenario.think_us = self.think_us.unwrap_or(scenario.think_us);
+        if let Some(with) = &self.with {
+            scenario.faults.clone_from(with);
+        }
+        scenario.faults.retain(|fault| !self.without.contains(fault));
+        scenario.skipped.clone_from(&self.skip);
+        scenario.check().map_err(|wrong| wrong.to_string())?;
+        Ok(scenario)
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name}: {value:?} is no number that fits"))
+}
+
+fn faults(name: &str, value: &str) -> Result<Vec<Fault>, String> {
+    let one = |word: &str| {
+        let known = Fault::ALL.into_iter().find(|fault| fault.name() == word);
+        known.ok_or_else(|| {
+            let all: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+            format!("{name}: no fault is called {word:?}; there are {}", all.join(", "))
+        })
+    };
+    value.split(',').map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_reason() {
+        for (line, reason) in [
+            ("fly", "unknown command"),
+            ("run --sed 1", "unknown option"),
+            ("run --seed", "needs a value"),
+            ("run --seed x", "no number"),
+            ("run --without rain", "no fault is called"),
+            ("soak --minutes -1", "no time"),
+        ] {
+            let wrong = parse(line).expect_err(line);
+            assert!(wrong.contains(reason), "{line}: {wrong}");
+        }
+        for line in ["run --members 8", "run --members 0", "run --clients 0", "run --steps 0"] {
+            assert!(parse(line).unwrap().scenario(1).is_err(), "{line}");
+        }
+        let scenario = parse("run --with kill,loss --without loss").unwrap().scenario(1).unwrap();
+        assert_eq!(scenario.faults, [Fault::Kill]);
+    }
+}
