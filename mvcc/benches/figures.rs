@@ -212,12 +212,14 @@ impl Latencies {
 fn main() {
     let chosen = std::env::var("STANCHION_BENCH_KEYS").unwrap_or_else(|_| "1000000".into());
     let keys: u64 = chosen.parse().expect("a number of keys");
-    for (name, figure) in [
-        ("memory", memory as fn(&Path, u64)),
+    let figures: [(&str, fn(&Path, u64)); 5] = [
+        ("memory", memory),
         ("restore", restore),
         ("compaction", compaction),
         ("ranges", ranges),
-    ] {
+        ("shrinking", shrinking),
+    ];
+    for (name, figure) in figures {
         // Cargo passes `--bench`; any other argument picks figures by name.
         let picked: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
         if picked.is_empty() || picked.iter().any(|argument| argument == name) {
