@@ -393,6 +393,10 @@ func restart(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	// A watch that saw nothing yet would be resumed at the revision of its creation, one before its first event.
+	if r := <-watching; len(r.Events) != 1 || r.Events[0].Kv.ModRevision != before.Header.Revision {
+		return fmt.Errorf("watched %v", r)
+	}
 	b.member.Kill()
 	member, err := harness.StartAt(harness.Ours, b.member.DataDir, b.member.Address(), "--watch-progress-notify-interval=200ms")
 	if err != nil {
@@ -402,7 +406,7 @@ func restart(ctx context.Context, b *bench) error {
 	if _, err := c.Put(ctx, "restart/a", "after"); err != nil {
 		return fmt.Errorf("put after the restart: %w", err)
 	}
-	for revision := before.Header.Revision; revision < before.Header.Revision+2; {
+	for revision := before.Header.Revision + 1; revision < before.Header.Revision+2; {
 		r, ok := <-watching
 		if !ok || r.Err() != nil {
 			return fmt.Errorf("the watch ended: %w", r.Err())

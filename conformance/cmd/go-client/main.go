@@ -4,12 +4,15 @@ package main
 
 import (
 	"context"
+	"flag"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"stanchion.invalid/conformance/internal/harness"
 )
+
+var only = flag.String("test", "", "the one test to run")
 
 type test struct {
 	name string
@@ -47,6 +50,7 @@ var tests = []test{
 }
 
 func main() {
+	flag.Parse()
 	harness.Run("go-client", func(j *harness.Judge) error {
 		member, err := harness.Start(harness.Ours, j.Temp("data"), "--watch-progress-notify-interval=200ms")
 		if err != nil {
@@ -60,6 +64,9 @@ func main() {
 		}
 		defer func() { b.client.Close() }()
 		for _, t := range tests {
+			if *only != "" && *only != t.name {
+				continue
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 			began := time.Now()
 			err := t.run(ctx, b)

@@ -305,7 +305,7 @@ func mirrors(ctx context.Context, b *bench) error {
 
 func namespaces(ctx context.Context, b *bench) error {
 	kv := namespace.NewKV(b.client, "ns/")
-	watcher := namespace.NewWatcher(b.client, "ns/")
+	watcher := namespace.NewWatcher(b.client.Watcher, "ns/")
 	defer watcher.Close()
 	lease := namespace.NewLease(b.client, "ns/")
 	events := watcher.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
