@@ -34,6 +34,9 @@ func main() {
 		if *only != "none" {
 			scripted(j, *only)
 		}
+		if *only == "" {
+			return checkDefects(j)
+		}
 		return nil
 	})
 }
