@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,11 +35,15 @@ func differs(r request, answers [2]answer) error {
 	return nil
 }
 
-// statusText leaves out the words of the library that could not read a message.
+// statusText leaves out the words of the library that could not read a message, and which of both ends noticed first that
+// the caller's time was over.
 func statusText(a answer) string {
 	message := a.status.Message()
 	if a.status.Code() == codes.Internal && strings.HasPrefix(message, "grpc: error unmarshalling request:") {
 		return "grpc: error unmarshalling request:"
+	}
+	if a.status.Code() == codes.DeadlineExceeded && strings.Contains(message, "RST_STREAM") {
+		return context.DeadlineExceeded.Error()
 	}
 	return message
 }
