@@ -9,18 +9,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message;
 use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
 use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions, schema};
-use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_snap::Snapshotter;
-use stanchion_wal::{Entry, EntryRef, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
+use stanchion_wal::{Entry, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
-use crate::apply::{Applier, Config, Fatal};
-use crate::membership::{ChangeContext, Member, bootstrap_member_id, cluster_id};
-use crate::older::{self, OlderError};
+use crate::apply::{Applier, Config};
+use crate::older;
+
+mod error;
+mod founding;
+
+pub use error::BootError;
+pub use founding::{Bootstrap, Identity, NewCluster};
 
 /// Where a member keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,82 +46,6 @@ impl Layout {
             wal: wal_dir.map_or_else(|| member.join("wal"), Path::to_path_buf),
             db: snap.join("db"),
             snap,
-        }
-    }
-}
-
-/// Who a member is; written into its log once and never changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The member's id.
-    pub member_id: u64,
-    /// The cluster's id.
-    pub cluster_id: u64,
-}
-
-/// A cluster to be made: what all its first members are started with alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewCluster {
-    /// Tells clusters with equal addresses apart.
-    pub token: String,
-    /// Name and peer URLs of every first member.
-    pub members: Vec<(String, Vec<String>)>,
-    /// The name of the one that starts here.
-    pub name: String,
-}
-
-impl NewCluster {
-    /// The members with their ids, by rising id.
-    fn members(&self) -> Vec<Member> {
-        let member = |(name, peer_urls): &(String, Vec<String>)| Member {
-            id: bootstrap_member_id(peer_urls, &self.token),
-            name: name.clone(),
-            peer_urls: peer_urls.clone(),
-            ..Member::default()
-        };
-        let mut members: Vec<Member> = self.members.iter().map(member).collect();
-        members.sort_unstable_by_key(|member| member.id);
-        members
-    }
-
-    /// The ids that this member and its cluster get.
-    ///
-    /// # Errors
-    /// [`BootError::NotAmongMembers`], [`BootError::EqualIds`].
-    pub fn identity(&self) -> Result<Identity, BootError> {
-        let members = self.members();
-        if let Some(pair) = members.windows(2).find(|pair| pair[0].id == pair[1].id) {
-            return Err(BootError::EqualIds { id: pair[0].id });
-        }
-        let own = members.iter().find(|member| member.name == self.name);
-        let member_id = own.ok_or_else(|| BootError::NotAmongMembers { name: self.name.clone() })?.id;
-        let ids: Vec<u64> = members.iter().map(|member| member.id).collect();
-        Ok(Identity { member_id, cluster_id: cluster_id(&ids) })
-    }
-}
-
-/// How a member without a log begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bootstrap {
-    /// It founds a cluster together with others.
-    New(NewCluster),
-    /// It was added to a running cluster, which has told who it is. Its log begins empty: the leader sends it all.
-    Join(Identity),
-}
-
-impl Bootstrap {
-    fn identity(&self) -> Result<Identity, BootError> {
-        match self {
-            Bootstrap::New(cluster) => cluster.identity(),
-            Bootstrap::Join(identity) => Ok(*identity),
-        }
-    }
-
-    /// The first entries.
-    fn found(&self, wal: &mut Wal) -> Result<(HardState, Vec<Entry>), BootError> {
-        match self {
-            Bootstrap::New(cluster) => bootstrap(wal, cluster),
-            Bootstrap::Join(_) => Ok((HardState::default(), Vec::new())),
         }
     }
 }
@@ -155,81 +82,6 @@ pub struct RaftStart {
     pub voters: Vec<u64>,
     /// Learners as of the applied entry.
     pub learners: Vec<u64>,
-}
-
-/// Why a member cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// The name is not in the list of first members.
-    #[error("couldn't find local name {name:?} in the initial cluster configuration")]
-    NotAmongMembers {
-        /// The name.
-        name: String,
-    },
-    /// Two first members have the same URLs.
-    #[error("member {id:x} exists twice in the initial cluster configuration")]
-    EqualIds {
-        /// The id that both get.
-        id: u64,
-    },
-    /// There is a log but no database: what the log has released is lost.
-    #[error("the database {} is missing although the log {} exists", db.display(), wal.display())]
-    MissingDatabase {
-        /// The database.
-        db: PathBuf,
-        /// The log.
-        wal: PathBuf,
-    },
-    /// The database does not reach up to where the log begins.
-    #[error(
-        "the database is applied up to {applied}, but the log begins after snapshot {snapshot}, of which there is no file"
-    )]
-    DatabaseTooOld {
-        /// The database's applied index.
-        applied: u64,
-        /// The newest snapshot's index.
-        snapshot: u64,
-    },
-    /// The log has a snapshot but the database knows no members, as in directories of 3.5 and before that were never
-    /// served by 3.6.
-    #[error(
-        "the database knows no members although entries up to {applied} are applied: start etcd 3.6 on it once"
-    )]
-    NoMembers {
-        /// The database's applied index.
-        applied: u64,
-    },
-    /// The log's head does not say whose it is.
-    #[error("the log {} does not name its member: {what}", wal.display())]
-    Metadata {
-        /// The log.
-        wal: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The log failed.
-    #[error(transparent)]
-    Wal(#[from] stanchion_wal::Error),
-    /// A snapshot file, or the directory of them, failed.
-    #[error(transparent)]
-    Snapshot(#[from] stanchion_snap::Error),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] stanchion_mvcc::Error),
-    /// The stored state cannot be loaded.
-    #[error(transparent)]
-    State(#[from] Fatal),
-    /// The members that an older release left cannot be read.
-    #[error(transparent)]
-    Older(#[from] OlderError),
-    /// The file system failed.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// What it says.
-        source: std::io::Error,
-    },
 }
 
 /// Starts a member: takes up its directory if there is a log in it, or else makes a new one as `bootstrap` says.
@@ -357,31 +209,6 @@ pub fn install_database(
     snapshots.install_database(index, name).map(drop)
 }
 
-/// Writes the first members into an empty log, as changes that are committed.
-fn bootstrap(wal: &mut Wal, new_cluster: &NewCluster) -> Result<(HardState, Vec<Entry>), BootError> {
-    let entries = bootstrap_entries(&new_cluster.members());
-    let hard_state = HardState { term: 1, vote: 0, commit: entries.len() as u64 };
-    let refs: Vec<EntryRef<'_>> =
-        entries.iter().map(|e| EntryRef::new(e.index, e.term, e.kind, &e.data)).collect();
-    wal.save(&hard_state, &refs)?;
-    Ok((hard_state, entries))
-}
-
-/// The kind of an entry that holds a membership change.
-const ENTRY_CONF_CHANGE: u8 = 1;
-
-/// One membership change for each first member, by rising id, as every first member writes them alike.
-fn bootstrap_entries(members: &[Member]) -> Vec<Entry> {
-    let entry = |(member, index): (&Member, u64)| {
-        let context = ChangeContext { member: member.clone(), is_promote: false };
-        let context = context.to_json().into();
-        let change = ConfChange { context, ..ConfChange::new(ConfChangeType::AddNode, member.id) };
-        let data = Bytes::from(change.encode());
-        Entry { index, term: 1, kind: ENTRY_CONF_CHANGE, data, encoded: Bytes::new() }
-    };
-    members.iter().zip(1..).map(entry).collect()
-}
-
 /// The database may be ahead of the commit index that the log has on disk, and even of the log's end: what is applied
 /// was committed.
 fn raft_start(recovery: &Recovery, mark: SnapshotMark, entries: Vec<Entry>, applier: &Applier) -> RaftStart {
@@ -416,8 +243,9 @@ fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, BootError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::Change;
+    use crate::membership::{Change, ChangeContext};
     use stanchion_disk::RealDisk;
+    use stanchion_raft::ConfChange;
 
     fn config() -> Config {
         Config {
