@@ -32,12 +32,9 @@ func main() {
 				playRelease(j, release, report)
 			}()
 		}
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			checks(j, report)
-		}()
 		wait.Wait()
+		// Their figures are of a machine that does nothing else.
+		checks(j, report)
 		return nil
 	})
 }
