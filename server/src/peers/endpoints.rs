@@ -1,21 +1,15 @@
 //! The peer port's answers, given by this member.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use stanchion_api::etcdserverpb as pb;
 use stanchion_peer::{
     Answer, Endpoints, HashError, HashKv, LeaseError, MemberInfo, PromoteError, VersionInfo,
 };
 
-use std::sync::Arc;
-
 use crate::member::{Caller, MemberHandle};
 use crate::refusal::{self, Refusal};
 use crate::runtime::Shared;
-
-/// How long a question about a lease waits until what is committed is applied.
-const APPLY_WAIT: Duration = Duration::from_secs(1);
-const APPLY_LOOK: Duration = Duration::from_millis(5);
 
 /// Answers for one member.
 pub(crate) struct Questions {
@@ -32,13 +26,7 @@ impl Questions {
     fn ready_to_lead(&self) -> impl Future<Output = Result<(), LeaseError>> + Send + use<> {
         let shared = self.shared.clone();
         async move {
-            let caught_up = async {
-                let committed = shared.committed();
-                while shared.applied() < committed {
-                    tokio::time::sleep(APPLY_LOOK).await;
-                }
-            };
-            tokio::time::timeout(APPLY_WAIT, caught_up).await.map_err(|_| LeaseError::Behind)?;
+            shared.catch_up().await.map_err(|_| LeaseError::Behind)?;
             if shared.is_leader() { Ok(()) } else { Err(LeaseError::NotPrimary) }
         }
     }

@@ -266,15 +266,25 @@ impl Member for Handle {
             pb::LeaseCheckpointRequest { checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }] };
         let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };
         let clear = wrap(&header, RequestKind::LeaseCheckpoint, &cleared.encode_to_vec());
+        let peers = self.peers.clone();
         let renewing = async move {
             let mut clear = Some(clear);
+            let mut caught_up = false;
             loop {
                 let (sender, receiver) = oneshot::channel();
                 let _ = to_applier.send(ToApplier::Renew(id, sender));
                 match receiver.await.map_err(|_| refusal::STOPPED)? {
                     Ok(Renewal::Renewed { ttl_seconds }) => return Ok(ttl_seconds),
-                    Err(RenewError::NotFound { .. }) => return Ok(0),
-                    Err(RenewError::NotPrimary) => return Err(refusal::NOT_PRIMARY_LESSOR),
+                    Err(RenewError::NotFound { .. }) if caught_up => return Ok(0),
+                    // Another member may have applied its grant already.
+                    Err(RenewError::NotFound { .. }) => {
+                        shared.catch_up().await?;
+                        caught_up = true;
+                        continue;
+                    }
+                    // A new leader counts time from the first entry of its term on.
+                    Err(RenewError::NotPrimary) if shared.is_leader() => {}
+                    Err(RenewError::NotPrimary) => return peers.renew_lease(id).await,
                     Ok(Renewal::ClearCheckpoint) => {
                         if let Some(clear) = clear.take() {
                             proposer.send(ToRaft::Propose(clear));
@@ -297,9 +307,11 @@ impl Member for Handle {
         if !self.shared.is_leader() {
             return answer(self.peers.clone().lease_time_to_live(request));
         }
-        let (sender, receiver) = oneshot::channel();
-        let _ = self.to_applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
+        let (shared, to_applier) = (self.shared.clone(), self.to_applier.clone());
         answer(async move {
+            shared.catch_up().await?;
+            let (sender, receiver) = oneshot::channel();
+            let _ = to_applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
             let found = receiver.await.map_err(|_| refusal::STOPPED)?;
             Ok(found.unwrap_or_else(|| pb::LeaseTimeToLiveResponse {
                 id: request.id,

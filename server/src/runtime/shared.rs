@@ -16,6 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::refusal::{self, Refusal};
 
+/// How long a question about a lease waits until what is committed is applied.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
+const APPLY_LOOK: Duration = Duration::from_millis(2);
+
 /// What a proposer is told.
 pub(super) type Outcome = Result<Reply, apply::Refusal>;
 
@@ -163,6 +167,20 @@ impl Shared {
     /// The last applied index.
     pub(crate) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that is committed by now is applied here.
+    ///
+    /// # Errors
+    /// [`refusal::TIMEOUT_APPLY`].
+    pub(crate) async fn catch_up(&self) -> Result<(), Refusal> {
+        let committed = self.committed();
+        let applied = async {
+            while self.applied() < committed {
+                tokio::time::sleep(APPLY_LOOK).await;
+            }
+        };
+        tokio::time::timeout(APPLY_WAIT, applied).await.map_err(|_| refusal::TIMEOUT_APPLY)
     }
 
     /// Entries that are committed and not applied.

@@ -241,3 +241,118 @@ async fn all_have_the_same_history(members: &[Member]) {
     }
     assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
 }
+
+/// The id of a member.
+async fn id_of(member: &Member) -> u64 {
+    eventually("a status", async || member.status().await).await.header.unwrap().member_id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_replaced_and_the_removed_one_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path());
+    agreed_leader(&members).await;
+    put(&members[0], "before", "1").await;
+
+    // The last one goes, and stops by itself with status 0.
+    let gone = id_of(&members[2]).await;
+    eventually("the removal", async || {
+        let mut cluster = ClusterClient::new(members[0].channel());
+        cluster.member_remove(pb::MemberRemoveRequest { id: gone }).await.ok()
+    })
+    .await;
+    let mut removed = members.pop().unwrap();
+    let status = eventually("the end of the removed member", async || {
+        removed.process.as_mut().unwrap().try_wait().unwrap()
+    })
+    .await;
+    assert_eq!(status.code(), Some(0));
+    removed.process = None;
+
+    // On its old directory it is told that it was removed, and stops again.
+    removed.start();
+    let status = eventually("the second end of the removed member", async || {
+        removed.process.as_mut().unwrap().try_wait().unwrap()
+    })
+    .await;
+    assert_eq!(status.code(), Some(0));
+    removed.process = None;
+
+    // A list that does not fit is refused before anything is written.
+    let mut fresh = joining(dir.path(), &members);
+    fresh.start();
+    let status =
+        eventually("the refusal", async || fresh.process.as_mut().unwrap().try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(1));
+    fresh.process = None;
+    assert!(std::fs::read_to_string(&fresh.log).unwrap().contains("member count is unequal"));
+
+    let url = flag(&fresh, "initial-advertise-peer-urls");
+    eventually("the addition", async || {
+        let mut cluster = ClusterClient::new(members[0].channel());
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner: false };
+        cluster.member_add(request).await.ok()
+    })
+    .await;
+    fresh.start();
+    members.push(fresh);
+    agreed_leader(&members).await;
+    assert_eq!(get(&members[2], "before").await, Some("1".to_owned()));
+    put(&members[2], "after", "2").await;
+    all_have_the_same_history(&members).await;
+}
+
+fn flag(member: &Member, name: &str) -> String {
+    let prefix = format!("--{name}=");
+    member.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).unwrap().to_owned()
+}
+
+/// A fourth member, not started, that knows two others.
+fn joining(dir: &Path, others: &[Member]) -> Member {
+    let ports = ports(2);
+    let (peer, client) = (format!("http://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));
+    let mut initial: Vec<String> = others
+        .iter()
+        .map(|other| format!("{}={}", other.name, flag(other, "initial-advertise-peer-urls")))
+        .collect();
+    initial.push(format!("m3={peer}"));
+    let args = [
+        ("name", "m3".to_owned()),
+        ("data-dir", dir.join("m3").display().to_string()),
+        ("listen-peer-urls", peer.clone()),
+        ("initial-advertise-peer-urls", peer),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client.clone()),
+        ("initial-cluster", initial.join(",")),
+        ("initial-cluster-state", "existing".to_owned()),
+        ("heartbeat-interval", "50".to_owned()),
+        ("election-timeout", "500".to_owned()),
+    ];
+    let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+    Member { name: "m3".to_owned(), args, client, log: dir.join("m3.log"), process: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path());
+    let leader = agreed_leader(&members).await;
+    let other = (leader + 1) % 3;
+    put(&members[other], "k", "0").await;
+    let term = members[other].status().await.unwrap().raft_term;
+    let process = members[leader].process.take().unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    eventually("a write after the hand-over", async || {
+        let request = pb::PutRequest { key: "k".into(), value: "1".into(), ..Default::default() };
+        members[other].kv().put(request).await.ok()
+    })
+    .await;
+    // One election, which the old leader has started: nobody had to wait for a timeout.
+    assert_eq!(members[other].status().await.unwrap().raft_term, term + 1);
+    let log = std::fs::read_to_string(&members[leader].log).unwrap();
+    assert!(log.contains("leadership transfer starting"));
+    assert!(!log.contains("leadership could not be handed over"), "{log}");
+    let mut process = process;
+    eventually("the end of the old leader", async || process.try_wait().unwrap()).await;
+}
