@@ -278,6 +278,7 @@ fn limits(config: &Config) -> Limits {
         request_timeout: config.request_timeout(),
         stop_on_defrag: config.feature_gates.enabled("StopGRPCServiceOnDefrag"),
         warn_unary: config.warning_unary_request_duration,
+        keepalive_min: config.grpc_keepalive_min_time,
         keepalive_interval: set(config.grpc_keepalive_interval),
         keepalive_timeout: set(config.grpc_keepalive_timeout).unwrap_or(Duration::from_secs(20)),
         cors: config.cors.clone(),

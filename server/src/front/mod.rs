@@ -18,6 +18,7 @@ mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod pings;
 mod routes;
 mod serve;
 mod watch;
@@ -55,6 +56,8 @@ pub struct Limits {
     pub stop_on_defrag: bool,
     /// `--warning-unary-request-duration`: calls with one answer that take longer are worth a line.
     pub warn_unary: Duration,
+    /// `--grpc-keepalive-min-time`: clients that ping more often are sent away.
+    pub keepalive_min: Duration,
     /// Pings to an idle connection; `None` switches them off.
     pub keepalive_interval: Option<Duration>,
     /// How long an answer to a ping may take.
@@ -81,6 +84,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(7),
             stop_on_defrag: false,
             warn_unary: Duration::from_millis(300),
+            keepalive_min: Duration::from_secs(5),
             keepalive_interval: Some(Duration::from_secs(7200)),
             keepalive_timeout: Duration::from_secs(20),
             cors: vec!["*".into()],

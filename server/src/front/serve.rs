@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 
+use super::pings::Guarded;
 use super::{Front, grpc, http as plain};
 
 /// Where clients come in.
@@ -115,12 +116,13 @@ async fn connection(
         .max_concurrent_streams(limits.max_concurrent_streams)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
+    let guarded = Guarded::new(stream, limits.keepalive_min);
     let answering = front.clone();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let front = answering.clone();
         async move { Ok::<_, Infallible>(answer(front, request.map(Body::new), offer).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(guarded), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

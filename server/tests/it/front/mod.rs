@@ -263,3 +263,17 @@ async fn a_websocket_is_told_to_post() {
     let text = String::from_utf8_lossy(&answer[..len]).into_owned();
     assert!(text.starts_with("HTTP/1.1 501") && text.contains("websockets are not supported"), "{text}");
 }
+
+#[tokio::test]
+async fn who_pings_too_often_is_sent_away() {
+    let server = start().await;
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // The first may come at any time, the next two are forgiven.
+    for _ in 0..4 {
+        stream.write_all(b"\0\0\x08\x06\0\0\0\0\0pingping").await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"\x00\x00\x00\x0btoo_many_pings"), "{answer:?}");
+}
