@@ -5,6 +5,10 @@ use stanchion_server::config::{self, Command};
 use stanchion_server::demo::{self, Demo};
 use stanchion_server::serve;
 
+/// Requests are allocated on one thread and let go on another all the time, which the system's allocator does not like.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let vars: Vec<(String, String)> = std::env::vars().collect();

@@ -34,7 +34,7 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
                 $($($route)|+ => return match post(&request) {
                     Ok(()) => {
                         let route = Route { path: $path, learner: $learner };
-                        $how::<$req, $resp, _, _>(front, request, route, $serve).await
+                        Box::pin($how::<$req, $resp, _, _>(front, request, route, $serve)).await
                     }
                     Err(refusal) => error(&refusal.into()),
                 },)*

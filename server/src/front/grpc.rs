@@ -37,7 +37,8 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
             match request.uri().path() {
                 $($path => {
                     let route = Route { path: $path, learner: $learner };
-                    return $how::<$req, $resp, _, _>(front, request, route, $serve).await;
+                    // Boxed: else every call would carry a future as large as the largest of them, and move it around.
+                    return Box::pin($how::<$req, $resp, _, _>(front, request, route, $serve)).await;
                 })*
                 _ => {}
             }
