@@ -112,10 +112,11 @@ fn rows(c: &mut Criterion) {
     }
 }
 
-/// A database with so many free pages, every other one of them, so that no two are neighbours.
+/// A database of small pages with so many free ones, every other page, so that no two are neighbours.
 fn scattered(dir: &Path, free: u64) -> Db {
-    let db = open(dir);
-    let page = |i: u64| (rising(i), vec![1; 3000]);
+    let options = Options { page_size: 1024, ..Options::default() };
+    let db = Db::open(Arc::new(RealDisk), dir.join("db"), options).expect("a new database");
+    let page = |i: u64| (rising(i), vec![1; 600]);
     for first in (0..2 * free).step_by(20_000) {
         db.update::<_, Error>(|tx| {
             let mut bucket = tx.create_bucket_if_not_exists("pages")?;
