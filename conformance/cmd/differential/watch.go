@@ -44,6 +44,7 @@ type watchSide struct {
 	progress []*pb.WatchResponse
 	highest  map[int64]int64 // the last revision whose events a watcher got
 	ended    error
+	compact  bool  // some watcher was told that its history is compacted
 	broken   error // what the stream must never do
 }
 
@@ -112,6 +113,7 @@ func (s *watchSide) take(r *pb.WatchResponse) {
 	switch {
 	case r.Created || r.Canceled:
 		s.control[r.WatchId] = append(s.control[r.WatchId], r)
+		s.compact = s.compact || r.CompactRevision != 0
 		if r.Created {
 			s.created++
 			s.lastID = r.WatchId
