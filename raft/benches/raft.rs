@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stanchion_raft::{ConfState, Config, Entry, MemStorage, RawNode, Storage};
 
 #[path = "support.rs"]
 #[allow(unreachable_pub, reason = "a module of this benchmark")]
@@ -34,42 +33,25 @@ fn reads(c: &mut Criterion) {
 fn ticks(c: &mut Criterion) {
     let mut g = c.benchmark_group("tick_idle");
     for groups in [1u64, 10_000] {
-        let conf_state = ConfState::new(&[1, 2, 3], &[]);
-        let node = |seed| {
-            let config = Config { seed, ..Config::new(1) };
-            RawNode::new(&config, MemStorage::with_conf_state(conf_state.clone()))
-                .expect("settings are valid")
-        };
-        let mut nodes: Vec<_> = (0..groups).map(node).collect();
+        let mut nodes: Vec<_> = (0..groups).map(|_| support::idle()).collect();
         g.throughput(Throughput::Elements(groups));
         g.bench_function(BenchmarkId::from_parameter(groups), |b| {
-            b.iter(|| {
-                for n in &mut nodes {
-                    n.tick().expect("memory does not fail");
-                    // As a heartbeat would: the group stays idle.
-                    n.forget_leader();
-                    n.set_randomized_election_timeout(u32::MAX);
-                }
-            });
+            b.iter(|| nodes.iter_mut().for_each(|n| n.tick().expect("memory does not fail")));
         });
     }
 }
 
 fn long_log(c: &mut Criterion) {
-    const N: u64 = 1_000_000;
-    let entries: Vec<Entry> = (1..=N).map(|index| Entry { term: 1, index, ..Entry::default() }).collect();
-    let mut storage = MemStorage::new();
-    storage.append(&entries).expect("no gap");
+    let storage = support::long_log();
     c.bench_function("log_1M/term", |b| {
         let mut i = 0;
         b.iter(|| {
-            i = (i + 7919) % N;
-            storage.term(i + 1).expect("it is there")
+            i = (i + 7919) % 1_000_000;
+            support::term(&storage, i + 1)
         });
     });
-    let tail = [Entry { term: 2, index: N / 2, ..Entry::default() }];
     c.bench_function("log_1M/truncate_half", |b| {
-        b.iter_batched_ref(|| storage.clone(), |s| s.append(&tail).expect("no gap"), BatchSize::PerIteration);
+        b.iter_batched_ref(|| storage.clone(), support::truncate, BatchSize::PerIteration);
     });
 }
 

@@ -1,7 +1,7 @@
 //! A group of nodes in memory that commits what is proposed, without any delay in between.
 
 use bytes::Bytes;
-use stanchion_raft::{ConfState, Config, MemStorage, Message, RawNode, Storage};
+use stanchion_raft::{ConfState, Config, Entry, MemStorage, Message, RawNode, Storage};
 
 /// Nodes 1..=n in one process; node 1 leads.
 pub struct Group {
@@ -81,4 +81,29 @@ impl Group {
             }
         }
     }
+}
+
+/// A follower that never campaigns.
+pub fn idle() -> RawNode<MemStorage> {
+    let config = Config { election_ticks: 1 << 30, ..Config::new(1) };
+    let storage = MemStorage::with_conf_state(ConfState::new(&[1, 2, 3], &[]));
+    RawNode::new(&config, storage).expect("settings are valid")
+}
+
+/// A million entries of term 1.
+pub fn long_log() -> MemStorage {
+    let entries: Vec<Entry> =
+        (1..=1_000_000).map(|index| Entry { term: 1, index, ..Entry::default() }).collect();
+    let mut storage = MemStorage::new();
+    storage.append(&entries).expect("no gap");
+    storage
+}
+
+pub fn term(log: &MemStorage, index: u64) -> u64 {
+    log.term(index).expect("it is there")
+}
+
+/// Replaces the upper half by one entry.
+pub fn truncate(log: &mut MemStorage) {
+    log.append(&[Entry { term: 2, index: 500_000, ..Entry::default() }]).expect("no gap");
 }

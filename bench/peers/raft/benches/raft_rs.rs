@@ -1,6 +1,6 @@
 //! The same group as `support.rs`, made of TiKV's `raft`.
 
-use raft::eraftpb::Message;
+use raft::eraftpb::{Entry, Message};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode, Storage};
 
@@ -100,4 +100,35 @@ impl Group {
             }
         }
     }
+}
+
+/// A follower that never campaigns.
+pub fn idle() -> RawNode<MemStorage> {
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    let config = Config {
+        id: 1,
+        election_tick: 1 << 30,
+        heartbeat_tick: 1,
+        max_inflight_msgs: 512,
+        ..Config::default()
+    };
+    let storage = MemStorage::new_with_conf_state((vec![1, 2, 3], vec![]));
+    RawNode::new(&config, storage, &logger).expect("settings are valid")
+}
+
+/// A million entries of term 1.
+pub fn long_log() -> MemStorage {
+    let storage = MemStorage::new();
+    let entry = |index| Entry { term: 1, index, ..Entry::default() };
+    storage.wl().append(&(1..=1_000_000).map(entry).collect::<Vec<_>>()).expect("no gap");
+    storage
+}
+
+pub fn term(log: &MemStorage, index: u64) -> u64 {
+    log.term(index).expect("it is there")
+}
+
+/// Replaces the upper half by one entry.
+pub fn truncate(log: &MemStorage) {
+    log.wl().append(&[Entry { term: 2, index: 500_000, ..Entry::default() }]).expect("no gap");
 }
