@@ -194,7 +194,7 @@ impl Consensus {
     pub fn handle_tick(&mut self) -> Result<(), ConsensusError> {
         self.node.tick()?;
         if let Some(attempt) = self.reads.tick(self.read_retry_ticks) {
-            self.node.read_index(attempt)?;
+            self.ask(attempt)?;
         }
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn take_outputs(&mut self) -> Result<Outputs, ConsensusError> {
         if let Some(attempt) = self.reads.begin() {
-            self.node.read_index(attempt)?;
+            self.ask(attempt)?;
         }
         while self.node.has_ready() {
             let ready = self.node.ready()?;
@@ -365,7 +365,7 @@ impl Consensus {
                 self.notice_leadership();
             }
             if let Some(attempt) = self.reads.begin() {
-                self.node.read_index(attempt)?;
+                self.ask(attempt)?;
             }
         }
         Ok(std::mem::take(&mut self.outputs))
@@ -407,7 +407,7 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn handle_opened_term(&mut self) -> Result<(), ConsensusError> {
         match self.reads.retry() {
-            Some(attempt) => Ok(self.node.read_index(attempt)?),
+            Some(attempt) => self.ask(attempt),
             None => Ok(()),
         }
     }
@@ -418,6 +418,14 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn transfer_leader(&mut self, member_id: u64) -> Result<(), ConsensusError> {
         Ok(self.node.transfer_leader(member_id)?)
+    }
+
+    /// Asks for a round of reads. Where raft holds too many already, the retry asks again.
+    fn ask(&mut self, attempt: Bytes) -> Result<(), ConsensusError> {
+        match self.node.read_index(attempt) {
+            Err(stanchion_raft::Error::TooManyReads { .. }) => Ok(()),
+            asked => Ok(asked?),
+        }
     }
 
     fn is_only_voter(&self) -> bool {
