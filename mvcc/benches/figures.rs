@@ -212,7 +212,8 @@ impl Latencies {
 fn main() {
     let chosen = std::env::var("STANCHION_BENCH_KEYS").unwrap_or_else(|_| "1000000".into());
     let keys: u64 = chosen.parse().expect("a number of keys");
-    let figures: [(&str, fn(&Path, u64)); 5] = [
+    type Figure = fn(&Path, u64);
+    let figures: [(&str, Figure); 5] = [
         ("memory", memory),
         ("restore", restore),
         ("compaction", compaction),

@@ -113,6 +113,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]: stop.
     pub fn release(&mut self, release: &Release, snapshot: &Snapshot) -> Result<(), JournalError> {
+        self.record_commit(snapshot.metadata.index)?;
         self.save_snapshot(snapshot)?;
         self.wal.release_to(release.keep_from)?;
         if self.retention.segments > 0 {
@@ -131,6 +132,17 @@ impl Journal {
     /// [`JournalError`].
     pub fn close(self) -> Result<(), JournalError> {
         Ok(self.wal.close()?)
+    }
+
+    /// A mark counts only if a hard state says that its entry is committed. The log's own may lag: after a power cut
+    /// that took an unsynced hard state, what is applied in the database is known to be committed all the same, and
+    /// raft goes on from there without ever writing it down.
+    fn record_commit(&mut self, index: u64) -> Result<(), JournalError> {
+        let state = self.wal.hard_state();
+        if state.commit < index {
+            self.wal.append(&HardState { commit: index, ..state }, &[])?;
+        }
+        Ok(())
     }
 
     /// The file before the mark: every mark that counts has its file.

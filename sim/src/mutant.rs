@@ -1,7 +1,7 @@
 //! Deliberate mistakes in how a member is driven, to prove that the checkers notice them.
 //!
 //! They are the mistakes that a server could make around the crates below; those of raft itself are raft's own. Without
-//! the feature `mutants` every call of [`active`] is the constant `false` and costs nothing.
+//! the feature `mutants` every call of `active` is the constant `false` and costs nothing.
 
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
