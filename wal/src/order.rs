@@ -104,23 +104,42 @@ impl Order {
         Ok(())
     }
 
-    /// A snapshot was installed: a log that ends before it starts anew behind it.
+    /// A snapshot was marked. A log that has its last entry, of this term, goes on; any other was replaced by it and
+    /// starts anew behind it.
     pub(crate) fn install(&mut self, index: u64, term: u64) {
-        if index >= self.next {
+        if index >= self.base && self.term_at(index) != Some(term) {
             let known_term = self.known_term.max(term);
             *self = Self { known_term, ..Self::after(index, term) };
         }
     }
 
-    /// Forgets the terms before `index`.
+    /// An entry of this term was written at or below the base: everything that stood behind it is void.
+    pub(crate) fn rewind_below_base(&mut self, term: u64) {
+        self.runs.clear();
+        self.runs.push((self.base, term));
+        self.next = self.base.saturating_add(1);
+        self.known_term = self.known_term.max(term);
+    }
+
+    /// Forgets the terms before `index`, which is the first entry that may still be overwritten.
     pub(crate) fn forget_before(&mut self, index: u64) {
-        if index <= self.base || index >= self.next {
+        let base = index.saturating_sub(1);
+        if base <= self.base || base >= self.next {
             return;
         }
-        let kept = self.runs.partition_point(|&(first, _)| first <= index);
+        let kept = self.runs.partition_point(|&(first, _)| first <= base);
         self.runs.drain(..kept - 1);
-        self.runs[0].0 = index;
-        self.base = index;
+        self.runs[0].0 = base;
+        self.base = base;
+    }
+
+    /// The term of the entry at `index`, or of the snapshot at the base.
+    fn term_at(&self, index: u64) -> Option<u64> {
+        if index < self.base || index >= self.next {
+            return None;
+        }
+        let run = self.runs.partition_point(|&(first, _)| first <= index);
+        Some(self.runs[run - 1].1)
     }
 }
 
@@ -170,6 +189,24 @@ mod tests {
         order.admit(75, 3).unwrap();
         order.install(70, 3);
         assert_eq!(order.next(), 76, "a snapshot behind the end keeps the log");
+        order.admit(76, 4).unwrap();
+        order.install(76, 4);
+        order.install(75, 3);
+        assert_eq!(order.next(), 77, "so does one of an entry that it has");
+        order.install(76, 5);
+        assert_eq!(order.next(), 77, "but one of another term replaces it");
+        assert!(order.admit(77, 4).is_err());
+    }
+
+    #[test]
+    fn what_is_not_before_the_released_entry_may_be_overwritten() {
+        let mut order = Order::after(0, 0);
+        for index in 1..=10 {
+            order.admit(index, 1).unwrap();
+        }
+        order.forget_before(8);
+        assert_eq!(order.admit(7, 2), Err(OrderError::Covered { index: 7, base: 7 }));
+        order.admit(8, 2).unwrap();
     }
 
     proptest! {

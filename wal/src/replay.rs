@@ -37,8 +37,10 @@ pub struct Recovery {
 
 /// The entries of a log behind a snapshot, in the order in which they were written.
 ///
-/// An entry whose index is not above that of the one before *overwrites*: all entries from its index on are void.
-/// [`Replay::read_all`] applies that rule; who iterates keeps it himself. The iterator holds about 1 MiB (or the
+/// An entry whose index is not above that of the one before *overwrites*: all entries from its index on are void. So do
+/// entries that the snapshot covers, and a snapshot of another log; neither is handed out, so that at the end all
+/// entries above [`Recovery::last_index`] are void too. [`Replay::read_all`] applies these rules; who iterates keeps them
+/// himself. The iterator holds about 1 MiB (or the
 /// largest record) and has ended after an error.
 #[derive(Debug)]
 pub struct Replay {
@@ -48,6 +50,8 @@ pub struct Replay {
     order: Order,
     hard_state: HardState,
     snapshot_found: bool,
+    /// Index and term of the last entry read that the snapshot covers.
+    below: (u64, u64),
     failed: bool,
 }
 
@@ -77,6 +81,7 @@ impl Replay {
             order: Order::after(index, term),
             hard_state: HardState::default(),
             snapshot_found: false,
+            below: (0, 0),
             failed: false,
         })
     }
@@ -108,6 +113,8 @@ impl Replay {
             entries.truncate(kept);
             entries.push(entry);
         }
+        // What was overwritten from below the snapshot, or replaced by it.
+        entries.truncate((self.order.next() - 1 - self.at.index) as usize);
         Ok(())
     }
 
@@ -138,7 +145,10 @@ impl Replay {
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>> {
         while let Some((position, record)) = self.records.next_record()? {
             match record {
-                Record::Entry(entry) if entry.index <= self.at.index => {}
+                Record::Entry(entry) if entry.index <= self.at.index => {
+                    self.below = (entry.index, entry.term);
+                    self.order.rewind_below_base(entry.term);
+                }
                 Record::Entry(entry) => {
                     self.order
                         .admit(entry.index, entry.term)
@@ -152,6 +162,10 @@ impl Replay {
                 Record::Snapshot(mark) if mark.index == self.at.index => {
                     self.check_mark(position, &mark)?;
                     self.snapshot_found = true;
+                    if self.below != (mark.index, mark.term) {
+                        // Not the mark of an entry that was here: a leader's snapshot, which has replaced the log.
+                        self.order.rewind_below_base(mark.term);
+                    }
                 }
                 Record::Snapshot(_) | Record::Metadata(_) | Record::Crc(_) => {}
             }

@@ -8,3 +8,4 @@ mod dump;
 mod edits;
 mod random;
 mod roundtrip;
+mod stale;
