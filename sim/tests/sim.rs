@@ -4,8 +4,13 @@ use stanchion_sim::run::run;
 use stanchion_sim::{Fault, Outcome, Scenario};
 
 /// Seeds of mistakes that the simulator has found in the crates below, each with what it was.
-const REGRESSIONS: [(u64, &str); 3] = [
+const REGRESSIONS: [(u64, &str); 5] = [
     (63, "a mark was made whose entry no hard state in the log called committed, so it did not count"),
+    (
+        79,
+        "a log was called damaged for entries that were overwritten from below the snapshot it was opened at",
+    ),
+    (673, "the first entry that a release kept could not be overwritten, although it was not committed"),
     (355, "a snapshot was acknowledged before the hard state that makes its mark count was durable"),
     (167, "a release was refused as old, and the member stopped, when another one had come as far before it"),
 ];
