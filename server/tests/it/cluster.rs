@@ -81,6 +81,10 @@ fn ports(count: usize) -> Vec<u16> {
 }
 
 fn three(dir: &Path) -> Vec<Member> {
+    three_with(dir, &[])
+}
+
+fn three_with(dir: &Path, more: &[(&str, &str)]) -> Vec<Member> {
     let ports = ports(6);
     let name = |i: usize| format!("m{i}");
     let peer = |i: usize| format!("http://127.0.0.1:{}", ports[i]);
@@ -98,7 +102,8 @@ fn three(dir: &Path) -> Vec<Member> {
             ("heartbeat-interval", "50".to_owned()),
             ("election-timeout", "500".to_owned()),
         ];
-        let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+        let mut args: Vec<String> = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+        args.extend(more.iter().map(|(flag, value)| format!("--{flag}={value}")));
         let mut member =
             Member { name: name(i), args, client, log: dir.join(format!("m{i}.log")), process: None };
         member.start();
@@ -302,12 +307,57 @@ async fn a_member_is_replaced_and_the_removed_one_stops() {
     all_have_the_same_history(&members).await;
 }
 
+/// Has the member's log said so?
+fn said(member: &Member, what: &str) -> bool {
+    std::fs::read_to_string(&member.log).unwrap().contains(what)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three_with(dir.path(), &[("snapshot-count", "20"), ("snapshot-catchup-entries", "5")]);
+    let leader = agreed_leader(&members).await;
+    let lagging = (leader + 1) % 3;
+    put(&members[lagging], "w", "before").await;
+    members[lagging].kill();
+    for n in 0..200 {
+        put(&members[leader], &format!("k{}", n % 7), &n.to_string()).await;
+    }
+    members[lagging].start();
+    agreed_leader(&members).await;
+    assert_eq!(get(&members[lagging], "k3").await, Some("199".to_owned()));
+    assert!(said(&members[lagging], "installed the leader's snapshot"));
+    all_have_the_same_history(&members).await;
+
+    // A learner that starts with nothing, while the log's beginning is long gone.
+    let mut learner = joining(dir.path(), &members);
+    let url = flag(&learner, "initial-advertise-peer-urls");
+    let mut cluster = ClusterClient::new(members[leader].channel());
+    // Refused until all members have been connected for a while.
+    let added = eventually("the addition", async || {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner: true };
+        cluster.member_add(request).await.ok()
+    })
+    .await;
+    let added = added.into_inner().member.unwrap().id;
+    learner.start();
+    eventually("the promotion", async || {
+        cluster.member_promote(pb::MemberPromoteRequest { id: added }).await.ok()
+    })
+    .await;
+    assert!(said(&learner, "installed the leader's snapshot"));
+    members.push(learner);
+    agreed_leader(&members).await;
+    assert_eq!(get(&members[3], "w").await, Some("before".to_owned()));
+    all_have_the_same_history(&members).await;
+}
+
 fn flag(member: &Member, name: &str) -> String {
     let prefix = format!("--{name}=");
     member.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).unwrap().to_owned()
 }
 
-/// A fourth member, not started, that knows two others.
+/// One member more, not started, that knows the others.
 fn joining(dir: &Path, others: &[Member]) -> Member {
     let ports = ports(2);
     let (peer, client) = (format!("http://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));
