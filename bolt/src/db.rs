@@ -136,9 +136,8 @@ pub struct DbStats {
 impl Db {
     /// Opens a database, and creates it where that is allowed and there is none.
     ///
-    /// A writable open takes the free pages from the stored freelist. In a file without one (etcd's, and those that
-    /// are written without [`Options::sync_freelist`]) it finds them by visiting the tree's pages once, and refuses a
-    /// file in which a page is used twice.
+    /// A writable open finds the free pages by visiting the tree's pages once, and refuses a file in which a page is used
+    /// twice or stands in the stored freelist although it is in use.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Locked`], and what makes a file unusable: [`Error::NotBolt`], [`Error::Version`],

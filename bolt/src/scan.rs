@@ -1,10 +1,10 @@
-//! Which pages are free when a file is opened for writing: those in its stored freelist, or, in a file without one,
-//! those that a walk over everything reachable from the root does not reach.
+//! Which pages are free when a file is opened for writing: those that its tree does not use. A stored freelist is checked
+//! against that.
 
 use crate::check::freelist_ids;
 use crate::error::{Error, Result};
 use crate::format::NO_FREELIST;
-use crate::free_set::{FreeSet, Run};
+use crate::free_set::FreeSet;
 use crate::page::Page;
 use crate::snapshot::Snapshot;
 use crate::tree::bucket_root;
@@ -33,42 +33,12 @@ impl PageSet {
     }
 }
 
-/// The free pages of a file that nobody has open.
+/// The free pages of a file that nobody has open: all from 2 to the high-water mark that no bucket reaches. Refuses a
+/// file in which a page is used twice, or whose stored freelist calls a page free that is in use.
+///
+/// A stored freelist could be believed, and the scan saved. But the writer writes to free pages while readers hold slices
+/// of all others: what is free must be known, not told by the file.
 pub(crate) fn free_pages(snapshot: &Snapshot) -> Result<FreeSet> {
-    if snapshot.meta.freelist == NO_FREELIST { unreachable(snapshot) } else { stored(snapshot) }
-}
-
-/// The pages in the stored freelist. It is believed as far as it is possible at all: pages outside the file, listed
-/// twice, or known to be in use are refused.
-fn stored(snapshot: &Snapshot) -> Result<FreeSet> {
-    let meta = &snapshot.meta;
-    let fault =
-        |page: u64, what: &str| Error::corrupt(meta.freelist, format!("freelist holds page {page}, {what}"));
-    let mut free = FreeSet::default();
-    let mut ids = freelist_ids(snapshot)?.into_iter().peekable();
-    while let Some(start) = ids.next() {
-        let mut run = Run { start, len: 1 };
-        while ids.next_if(|&id| Some(id) == run.start.checked_add(run.len)).is_some() {
-            run.len += 1;
-        }
-        if start < 2 || start >= meta.high_water || run.len > meta.high_water - start {
-            return Err(fault(start, &format!("outside 2..{}", meta.high_water)));
-        }
-        free.insert(run).map_err(|_| fault(start, "twice"))?;
-    }
-    let list = snapshot.header(meta.freelist)?.1 / snapshot.page_size();
-    for run in [
-        Run { start: meta.root, len: snapshot.page(meta.root)?.pages() },
-        Run { start: meta.freelist, len: list as u64 },
-    ] {
-        free.insert(run).map_err(|_| fault(run.start, "which is in use"))?;
-        free.remove(run);
-    }
-    Ok(free)
-}
-
-/// All pages from 2 to the high-water mark that no bucket reaches; refuses a file in which a page is used twice.
-fn unreachable(snapshot: &Snapshot) -> Result<FreeSet> {
     let meta = &snapshot.meta;
     let mut used = PageSet::new(meta.high_water);
     let mut open = vec![meta.root];
@@ -81,7 +51,28 @@ fn unreachable(snapshot: &Snapshot) -> Result<FreeSet> {
             open.extend((0..page.len()).map(|i| page.child(i)));
         }
     }
+    if meta.freelist != NO_FREELIST {
+        check_stored(snapshot, &mut used)?;
+    }
     Ok(FreeSet::complement(used.words, meta.high_water))
+}
+
+/// Compares a stored freelist with what the tree uses. Free pages that it leaves out are free all the same.
+fn check_stored(snapshot: &Snapshot, used: &mut PageSet) -> Result<()> {
+    let meta = &snapshot.meta;
+    let len = snapshot.header(meta.freelist)?.1 / snapshot.page_size();
+    mark(used, meta.freelist, len as u64)?;
+    let mut listed = PageSet::new(meta.high_water);
+    for page in freelist_ids(snapshot)? {
+        let what = match () {
+            () if page < 2 || page >= meta.high_water => format!("outside 2..{}", meta.high_water),
+            () if used.contains(page) => "which is in use".to_owned(),
+            () if !listed.insert(page) => "twice".to_owned(),
+            () => continue,
+        };
+        return Err(Error::corrupt(meta.freelist, format!("freelist holds page {page}, {what}")));
+    }
+    Ok(())
 }
 
 fn mark(used: &mut PageSet, start: u64, len: u64) -> Result<()> {

@@ -60,7 +60,7 @@ impl Snapshot {
         // writes only to pages on its free list and to the two meta pages, which the assertion excludes. A page
         // reachable from this snapshot's root is on that list only after every transaction that was registered
         // with this snapshot (or an older one) has ended, and the slice cannot outlive `self`, which the
-        // transaction holds. That no page is both reachable and free is verified by the scan at every writable open.
+        // transaction holds. That no page was both reachable and free at the open is verified by a scan then.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(start), len) }
     }
 

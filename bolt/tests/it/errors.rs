@@ -307,6 +307,12 @@ fn a_stored_freelist_that_cannot_be_true_is_refused() {
         let text = message(open());
         assert!(text.contains(&format!("freelist holds page {page}, {what}")), "{text}");
     }
+    let first = u64::from_le_bytes(ids[..8].try_into().unwrap());
+    for page in (2..meta.high_water).filter(|page| *page != first) {
+        overwrite(&disk, list + 16, &page.to_le_bytes());
+        let text = message(open());
+        assert!(text.contains(&format!("freelist holds page {page}, ")), "{text}");
+    }
     overwrite(&disk, list + 16, &ids[8..]);
     assert!(message(open()).ends_with("twice"), "{}", message(open()));
     overwrite(&disk, list + 16, &ids);
