@@ -168,12 +168,15 @@ impl World {
         self.slots[slot].node = None;
     }
 
-    /// The voters as the most advanced member knows them, and how many of them have lost their disks.
+    /// The voters as the most advanced member knows them, and how many of them are gone: they have lost their disks, or
+    /// were removed and stopped before the others knew.
     pub(super) fn quorum(&self) -> Option<(Vec<u64>, usize)> {
         let node = self.most_advanced()?;
         let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
-        let is_lost =
-            |id: &&u64| self.by_id.get(id).is_some_and(|&slot| self.slots[slot].state == State::Lost);
+        let is_lost = |id: &&u64| {
+            let state = self.by_id.get(id).map(|&slot| self.slots[slot].state);
+            matches!(state, Some(State::Lost | State::Removed))
+        };
         let lost = voters.iter().filter(is_lost).count();
         Some((voters, lost))
     }
