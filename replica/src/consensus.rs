@@ -267,12 +267,16 @@ impl Consensus {
     }
 
     /// A committed membership change is about to take effect, in its place among the entries that are applied: give
-    /// raft the change, with node 0 if the members refused it.
+    /// raft the change of the entry at `index`, with node 0 if the members refused it. One that a leader's snapshot has
+    /// overtaken meanwhile changes nothing: raft has the snapshot's configuration already, which may have undone it.
     ///
     /// # Errors
     /// [`ConsensusError`]: stop.
-    pub fn apply_change(&mut self, change: ConfChange) -> Result<ConfState, ConsensusError> {
-        Ok(self.node.apply_conf_change(change)?)
+    pub fn apply_change(&mut self, index: u64, change: ConfChange) -> Result<(), ConsensusError> {
+        if index >= self.node.first_index()? {
+            self.node.apply_conf_change(change)?;
+        }
+        Ok(())
     }
 
     /// Campaigns at once if this member is the only voter: nobody else can lead, so there is no timeout to wait for.

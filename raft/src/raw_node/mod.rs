@@ -117,8 +117,22 @@ impl<S: Storage> RawNode<S> {
         self.propose_batch(vec![change.to_entry()])
     }
 
+    /// First entry of the log; a snapshot covers everything before it.
+    ///
+    /// # Errors
+    /// Storage failed.
+    pub fn first_index(&self) -> Result<u64, Error> {
+        self.raft.log.first_index()
+    }
+
     /// Puts a committed change into force. To be called for every committed configuration entry, in order; a change
     /// that the application refuses is applied with all node IDs set to 0.
+    ///
+    /// The one exception: a leader's snapshot may overtake entries that were handed out for apply. Its configuration is
+    /// in force from the moment the message was stepped, so the changes of entries below [`first_index`] are not given
+    /// to this method any more.
+    ///
+    /// [`first_index`]: Self::first_index
     ///
     /// # Errors
     /// An impossible change; the configuration is as before.

@@ -12,8 +12,8 @@ use crate::consensus::ApplyWork;
 pub struct AppliedWork {
     /// To be given back.
     pub work: ApplyWork,
-    /// For [`Consensus::apply_change`](crate::consensus::Consensus::apply_change), in order.
-    pub changes: Vec<ConfChange>,
+    /// For [`Consensus::apply_change`](crate::consensus::Consensus::apply_change), in order: index and change.
+    pub changes: Vec<(u64, ConfChange)>,
     /// What each request did, in order.
     pub effects: Vec<Effect>,
     /// The term of the last new leader's first entry in the batch: from here on that leader counts the time of leases.
@@ -43,7 +43,7 @@ impl Applier {
                 }
                 EntryType::ConfChange => {
                     let (change, effect) = self.apply_conf_entry(entry)?;
-                    done.changes.push(change);
+                    done.changes.push((entry.index, change));
                     effect
                 }
                 EntryType::ConfChangeV2 => {

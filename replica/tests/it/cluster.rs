@@ -126,8 +126,8 @@ impl Member {
                     }
                     self.effects.insert(effect.id, effect);
                 }
-                for change in done.changes {
-                    self.consensus.apply_change(change).expect("the change fits");
+                for (index, change) in done.changes {
+                    self.consensus.apply_change(index, change).expect("the change fits");
                 }
                 self.consensus.handle_applied(done.work).expect("raft goes on");
             }

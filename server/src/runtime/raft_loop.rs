@@ -48,7 +48,7 @@ pub(crate) enum ToRaft {
     /// Work is durable.
     Appended(Vec<AppendWork>),
     /// A batch is applied.
-    Applied { work: ApplyWork, changes: Vec<ConfChange>, opened_term: bool },
+    Applied { work: ApplyWork, changes: Vec<(u64, ConfChange)>, opened_term: bool },
     /// A mark is durable.
     Released(stanchion_replica::Release),
     /// End.
@@ -222,8 +222,8 @@ impl RaftLoop {
             }
             ToRaft::Applied { work, changes, opened_term } => {
                 self.applied = work.entries().last().map_or(self.applied, |entry| entry.index);
-                for change in changes {
-                    self.consensus.apply_change(change)?;
+                for (index, change) in changes {
+                    self.consensus.apply_change(index, change)?;
                 }
                 self.consensus.handle_applied(work)?;
                 if opened_term {

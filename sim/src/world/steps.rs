@@ -312,11 +312,11 @@ impl World {
     /// Raft hears of what is applied, then those who wait for it.
     fn tell(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         let Some(done) = node.applied.take() else { return Ok(()) };
-        for mut change in done.changes {
+        for (index, mut change) in done.changes {
             if mutant::active(Mutant::ChangeNotTold) {
                 change.node_id = 0;
             }
-            or_stop!(node.consensus.apply_change(change), "raft");
+            or_stop!(node.consensus.apply_change(index, change), "raft");
         }
         or_stop!(node.consensus.handle_applied(done.work), "raft");
         if done.opened_term.is_some() {

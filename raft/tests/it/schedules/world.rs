@@ -510,10 +510,18 @@ impl World {
 
     fn apply_entry(&mut self, id: u64, entry: &Entry) -> Check {
         let previous = self.member(id).applied;
+        if entry.index <= previous {
+            // A snapshot was installed while the entry waited for the apply thread.
+            return Ok(());
+        }
         self.oracle.applied(id, previous, entry)?;
         self.member(id).applied = entry.index;
         if let Some(change) = ConfChangeV2::from_entry(entry).map_err(|e| e.to_string())? {
             let node = self.member(id).node.as_mut().ok_or("work of a node that is down")?;
+            if entry.index < node.first_index().map_err(|e| e.to_string())? {
+                // A snapshot has overtaken it and waits to be installed.
+                return Ok(());
+            }
             // A change that cannot apply is cancelled, as etcd cancels it, on every node alike.
             let configuration = match node.apply_conf_change(change) {
                 Ok(configuration) => configuration,
