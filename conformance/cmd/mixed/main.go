@@ -15,9 +15,12 @@ import (
 func main() {
 	harness.Run("mixed", func(j *harness.Judge) error {
 		for _, release := range []string{"3.5", "3.6", "3.7"} {
-			for _, releases := range [][]string{
-				{release, release, harness.Ours}, {harness.Ours, harness.Ours, release},
-			} {
+			forms := [][]string{{release, release, harness.Ours}, {harness.Ours, harness.Ours, release}}
+			if release == "3.6" {
+				// Between the two whose protocols differ most; one form of it is enough.
+				forms = forms[:1]
+			}
+			for _, releases := range forms {
 				if err := judge(j, release, releases); err != nil {
 					return err
 				}
