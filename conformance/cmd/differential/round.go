@@ -171,8 +171,8 @@ func (r *round) settle(ctx context.Context) {
 		}
 		if err != nil {
 			r.report(fmt.Errorf("watch stream %d: %w", i, err))
+			w.forgetDifferent()
 		}
-		w.forgetPast()
 	}
 }
 

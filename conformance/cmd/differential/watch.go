@@ -169,7 +169,8 @@ func (w *watchPair) create(c *pb.WatchCreateRequest) error {
 	return nil
 }
 
-// same compares all that both sides have said, watcher by watcher.
+// same compares all that both sides have said, watcher by watcher, and forgets it if it is the same. Both at once: what
+// comes to one side in between would be missed there.
 func (w *watchPair) same() error {
 	a, b := w.sides[theirs], w.sides[ours]
 	a.mu.Lock()
@@ -198,7 +199,14 @@ func (w *watchPair) same() error {
 			return fmt.Errorf("watcher %d: events: %w", id, err)
 		}
 	}
+	a.forget()
+	b.forget()
 	return nil
+}
+
+// forget drops what was said so far; the caller holds the lock.
+func (s *watchSide) forget() {
+	s.events, s.control, s.progress = map[int64][]*mvccpb.Event{}, map[int64][]*pb.WatchResponse{}, nil
 }
 
 func sameList[T proto.Message](a, b []T) error {
@@ -220,11 +228,11 @@ func sameList[T proto.Message](a, b []T) error {
 	return nil
 }
 
-// forgetPast drops what was compared, so that a long run stays small.
-func (w *watchPair) forgetPast() {
+// forgetDifferent drops what differs, which was reported once.
+func (w *watchPair) forgetDifferent() {
 	for _, s := range w.sides {
 		s.mu.Lock()
-		s.events, s.control, s.progress = map[int64][]*mvccpb.Event{}, map[int64][]*pb.WatchResponse{}, nil
+		s.forget()
 		s.mu.Unlock()
 	}
 }
