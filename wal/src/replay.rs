@@ -50,7 +50,7 @@ pub struct Replay {
     order: Order,
     hard_state: HardState,
     snapshot_found: bool,
-    /// Index and term of the last entry read that the snapshot covers.
+    /// Index and term of the last entry read that the snapshot covers, or of the snapshot once it has replaced the log.
     below: (u64, u64),
     failed: bool,
 }
@@ -165,6 +165,7 @@ impl Replay {
                     if self.below != (mark.index, mark.term) {
                         // Not the mark of an entry that was here: a leader's snapshot, which has replaced the log.
                         self.order.rewind_below_base(mark.term);
+                        self.below = (mark.index, mark.term);
                     }
                 }
                 Record::Snapshot(_) | Record::Metadata(_) | Record::Crc(_) => {}

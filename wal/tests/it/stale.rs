@@ -62,6 +62,20 @@ fn a_snapshot_of_another_log_replaces_this_one() {
 }
 
 #[test]
+fn a_second_mark_of_the_same_snapshot_replaces_nothing() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk);
+    append(&mut wal, 1..=3, 1, 3);
+    wal.save_snapshot(&SnapshotMark::new(12, 4)).unwrap();
+    append(&mut wal, 13..=13, 4, 12);
+    wal.save_snapshot(&SnapshotMark::new(12, 4)).unwrap();
+    append(&mut wal, 14..=14, 4, 13);
+    drop(wal);
+    let (recovery, entries) = open_at(&disk, 12, 4);
+    assert_eq!((recovery.last_index, entries), (14, vec![(13, 4), (14, 4)]));
+}
+
+#[test]
 fn a_snapshot_of_an_entry_that_is_there_keeps_what_follows() {
     let disk = SimDisk::new(1);
     let mut wal = create(&disk);
