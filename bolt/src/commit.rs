@@ -305,11 +305,21 @@ impl WriteTx {
             }
             file.write_vectored_at(&slices, first * page_size).map_err(|e| shared.io("write", e))?;
         }
-        self.sync()?;
+        #[cfg(feature = "mutants")]
+        let pages_first = !crate::mutant::active(crate::mutant::Mutant::MetaBeforePages);
+        #[cfg(not(feature = "mutants"))]
+        let pages_first = true;
+        if pages_first {
+            self.sync()?;
+        }
         let slot = meta.txid % 2;
         if let Err(e) = file.write_all_at(&meta.encode(slot), slot * page_size) {
             shared.poison();
             return Err(shared.io("write the meta page of", e));
+        }
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::MetaNotSynced) {
+            return Ok(map);
         }
         self.sync()?;
         Ok(map)

@@ -14,6 +14,8 @@ mod free_set;
 mod freelist;
 mod inspect;
 mod memory;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod node;
 mod open;
 mod page;

@@ -88,6 +88,10 @@ pub(crate) struct Lease {
 impl Lease {
     /// The time that a fresh primary gives: the checkpointed rest if there is one, else the whole TTL.
     pub(crate) fn full_ms(&self) -> u64 {
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::CheckpointIgnored) {
+            return (self.ttl_seconds as u64).saturating_mul(1000);
+        }
         let seconds = if self.remaining_seconds > 0 { self.remaining_seconds } else { self.ttl_seconds };
         (seconds as u64).saturating_mul(1000)
     }
@@ -237,6 +241,12 @@ impl Lessor {
         let lease = self.lease(slot);
         if lease.deadline_ms <= now_ms {
             return Err(RenewError::Expired { id, late_ms: now_ms - lease.deadline_ms });
+        }
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::RenewalKeepsCheckpoint) {
+            let ttl_seconds = lease.ttl_seconds;
+            self.refresh(slot, now_ms);
+            return Ok(Renewal::Renewed { ttl_seconds });
         }
         if lease.remaining_seconds > 0 {
             return Ok(Renewal::ClearCheckpoint);

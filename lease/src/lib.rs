@@ -13,6 +13,8 @@
 mod deadlines;
 mod error;
 mod lessor;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod schedule;
 
 pub use error::{Error, RenewError};

@@ -63,6 +63,10 @@ impl Lessor {
 
     /// Stops counting time: nothing runs out here any more, and batches that were found but not taken are dropped.
     pub fn demote(&mut self) {
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::DemotedStillCounts) {
+            return;
+        }
         self.primary = false;
         self.clear_deadlines();
         self.queues = Queues::default();
@@ -103,6 +107,10 @@ impl Lessor {
             let Some(due) = self.expiries.peek().filter(|due| due.at_ms <= now_ms) else { break };
             // It stays in the heap, later: a revoke that gets lost must not make the lease immortal.
             self.expiries.set(due.slot, now_ms.saturating_add(self.config.retry_ms.max(1)));
+            #[cfg(feature = "mutants")]
+            if crate::mutant::active(crate::mutant::Mutant::ExpiryOfferedOnce) {
+                self.expiries.remove(due.slot);
+            }
             batch.push(self.lease(due.slot).id);
         }
         if !batch.is_empty() {

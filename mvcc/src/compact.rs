@@ -79,6 +79,12 @@ impl Queue {
     pub(crate) fn recovered(finished: Option<i64>, scheduled: Option<i64>) -> Self {
         let (finished, scheduled) = (finished.unwrap_or(-1), scheduled.unwrap_or(-1));
         let mut waiting = VecDeque::new();
+        #[cfg(feature = "mutants")]
+        let finished = if crate::mutant::active(crate::mutant::Mutant::CompactionNotResumed) {
+            scheduled
+        } else {
+            finished
+        };
         if scheduled > finished {
             waiting.push_back(Job { revision: scheduled, previous: finished, hashed: false });
         }
@@ -262,6 +268,10 @@ impl Store {
             }
             found.scanned += 1;
             let is_kept = kept.contains(row.revision);
+            #[cfg(feature = "mutants")]
+            let is_kept = is_kept
+                && !(crate::mutant::active(crate::mutant::Mutant::CompactionDropsLast)
+                    && row.revision.main == job.revision);
             hasher.row(row, value, || nothing_kept || is_kept);
             if !is_kept {
                 found.stale.push(row);

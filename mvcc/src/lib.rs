@@ -15,6 +15,8 @@ mod hash;
 mod history;
 mod index;
 mod kv;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod pb;
 mod range;
 mod read;

@@ -138,6 +138,10 @@ impl Journal {
     /// that took an unsynced hard state, what is applied in the database is known to be committed all the same, and
     /// raft goes on from there without ever writing it down.
     fn record_commit(&mut self, index: u64) -> Result<(), JournalError> {
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::MarkWithoutCommit) {
+            return Ok(());
+        }
         let state = self.wal.hard_state();
         if state.commit < index {
             self.wal.append(&HardState { commit: index, ..state }, &[])?;

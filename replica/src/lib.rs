@@ -11,6 +11,8 @@ pub mod force;
 pub mod history;
 pub mod journal;
 pub mod membership;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod older;
 mod reads;
 mod release;

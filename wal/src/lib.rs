@@ -14,6 +14,8 @@ mod dir;
 mod entry;
 mod error;
 mod frame;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod name;
 mod open;
 mod order;

@@ -223,6 +223,10 @@ impl Wal {
         self.cut_if_due()?;
         put_frame(&mut self.pending, &mut self.chain, Kind::Snapshot, &mark.encode(), Some(&[]));
         self.order.install(mark.index, mark.term);
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::MarkNotSynced) {
+            return Ok(());
+        }
         self.needs_sync = true;
         self.sync()
     }
@@ -420,6 +424,10 @@ impl Wal {
         }
         put_frame(&mut self.pending, &mut self.chain, Kind::State, &state.encode(), Some(&[]));
         self.needs_sync |= state.term != self.state.term || state.vote != self.state.vote;
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::VoteNeedsNoSync) {
+            self.needs_sync = false;
+        }
         self.state = *state;
     }
 
@@ -451,6 +459,10 @@ impl Wal {
     fn finish_tail(&mut self) -> Result<()> {
         let cut = self.tail_segment().file.set_len(self.written);
         cut.map_err(|e| Error::io("take the unused space off", &self.tail_path(), e))?;
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::TailNotSynced) {
+            return Ok(());
+        }
         self.sync_tail()
     }
 
@@ -466,6 +478,10 @@ impl Wal {
             Err(error) if error.is_no_space() => return Err(error),
             Err(error) => return Err(self.poisoned_by(error)),
             Ok(()) => {}
+        }
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::NameNotSynced) {
+            return Ok(());
         }
         self.disk.sync_dir(&self.dir).map_err(|e| self.poisoned_by(Error::io("sync", &self.dir, e)))
     }

@@ -151,6 +151,10 @@ impl Scan {
         let states: Vec<State> = readers
             .iter()
             .map(|reader| match reader.next < compact_revision {
+                #[cfg(feature = "mutants")]
+                _ if crate::mutant::active(crate::mutant::Mutant::CompactionUnnoticed) => {
+                    State::Reading { picks: Vec::new(), revisions: 0, last: 0, full_at: None }
+                }
                 true => State::Compacted,
                 false => State::Reading { picks: Vec::new(), revisions: 0, last: 0, full_at: None },
             })

@@ -119,6 +119,11 @@ impl Hub {
                     // The header tells the store's revision when the scan was made.
                     let response = (!events.is_empty()).then(|| self.watcher(slot).events(to, events));
                     match response.map_or(Ok(()), |response| self.enqueue(slot, response)) {
+                        #[cfg(feature = "mutants")]
+                        Ok(()) if crate::mutant::active(crate::mutant::Mutant::SyncedTooEarly) => {
+                            self.watcher_mut(slot).next = self.current + 1;
+                            self.enter_synced(slot);
+                        }
                         Ok(()) => self.advance(slot),
                         Err(response) => self.enter_victims(slot, response),
                     }

@@ -326,6 +326,8 @@ impl Hub {
         let gone = |slot: u32| matches!(self.watcher(slot).group, Group::Gone);
         let mut slots = open.watchers.values().copied().filter(|&slot| !gone(slot)).peekable();
         let due = slots.peek().is_some() && slots.all(|slot| self.is_caught_up(slot));
+        #[cfg(feature = "mutants")]
+        let due = due || crate::mutant::active(crate::mutant::Mutant::ProgressAhead);
         if due && !self.is_full(stream) {
             self.reply(
                 stream,
@@ -416,6 +418,10 @@ impl Hub {
         if !events.is_empty() {
             let response = watcher.events(revision, events);
             if let Err(response) = self.enqueue(slot, response) {
+                #[cfg(feature = "mutants")]
+                if crate::mutant::active(crate::mutant::Mutant::FullStreamLoses) {
+                    return;
+                }
                 self.enter_victims(slot, response);
             }
         }

@@ -17,6 +17,8 @@ mod fragment;
 mod group;
 mod hub;
 mod index;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod range;
 mod tree;
 

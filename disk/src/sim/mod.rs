@@ -396,7 +396,7 @@ impl File for SimFile {
         let whole: &[u8] = match bufs {
             [one] => one,
             many => {
-                bytes = many.iter().flat_map(|buf| buf.iter().copied()).collect();
+                bytes = many.iter().map(|buf| &**buf).collect::<Vec<&[u8]>>().concat();
                 &bytes
             }
         };

@@ -167,7 +167,11 @@ impl Applier {
         term: u64,
         data: Bytes,
     ) -> Result<Option<Effect>, Fatal> {
-        if index <= self.applied.index {
+        #[cfg(feature = "mutants")]
+        let again = crate::mutant::active(crate::mutant::Mutant::AppliedAgain);
+        #[cfg(not(feature = "mutants"))]
+        let again = false;
+        if index <= self.applied.index && !again {
             return Ok(None);
         }
         let applied = Applied { index, term };
@@ -372,6 +376,10 @@ impl Applier {
         let keys = self.lessor.revoke(request.id)?;
         for key in &keys {
             txn.delete_range(KeyRange::single(key), false)?;
+        }
+        #[cfg(feature = "mutants")]
+        if crate::mutant::active(crate::mutant::Mutant::RevokedLeaseStays) {
+            return Ok(Reply::LeaseRevoke(pb::LeaseRevokeResponse { header: kv::header(txn.revision()) }));
         }
         schema::delete_lease(txn, request.id);
         Ok(Reply::LeaseRevoke(pb::LeaseRevokeResponse { header: kv::header(txn.revision()) }))
