@@ -29,10 +29,23 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry that carries data, with all fields in order, in `encoded`, which is a part of `block`. `None` for any
+    /// other, which [`Entry::decode`] reads or refuses.
+    #[inline]
+    pub(crate) fn decode_usual(block: &Bytes, encoded: &[u8]) -> Option<Self> {
+        let EntryFields { kind, term, index, data } = EntryFields::in_order(encoded)?;
+        (kind == u64::from(ENTRY_NORMAL) && index > 0 && !data.is_empty()).then(|| Self {
+            index,
+            term,
+            kind: ENTRY_NORMAL,
+            data: block.slice_ref(data),
+            encoded: block.slice_ref(encoded),
+        })
+    }
+
     #[inline]
     pub(crate) fn decode(encoded: Bytes) -> Result<Self, &'static str> {
-        let EntryFields { kind, term, index, data } =
-            EntryFields::in_order(&encoded).map_or_else(|| EntryFields::any(&encoded), Ok)?;
+        let EntryFields { kind, term, index, data } = EntryFields::any(&encoded)?;
         if kind > 2 {
             return Err("an entry of unknown type");
         }
@@ -58,7 +71,7 @@ struct EntryFields<'a> {
 }
 
 impl<'a> EntryFields<'a> {
-    /// The form that nearly every entry has: all four fields in order and nothing else. `None` for any other.
+    /// All four fields in order and nothing else. `None` for any other form.
     #[inline]
     fn in_order(mut bytes: &'a [u8]) -> Option<Self> {
         let rest = &mut bytes;

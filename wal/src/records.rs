@@ -10,6 +10,7 @@ use bytes::Bytes;
 use stanchion_disk::{Disk, File, OpenOptions};
 
 use crate::dir;
+use crate::entry::Entry;
 use crate::error::{Damage, Error, Result, Torn};
 use crate::name::SegmentName;
 use crate::record::Record;
@@ -110,6 +111,19 @@ impl Records {
                 }
             }
         }
+    }
+
+    /// The next record and its offset if it is an entry in its usual form; `None` leaves it to
+    /// [`Records::next_record`]. Never in a segment's head, which is checked there.
+    #[inline]
+    pub(crate) fn next_usual_entry(&mut self) -> Option<(u64, Entry)> {
+        if self.count < 2 || self.end.is_some() {
+            return None;
+        }
+        let offset = self.reader.offset();
+        let entry = self.reader.next_usual_entry()?;
+        self.count += 1;
+        Some((offset, entry))
     }
 
     /// Where the log ends; `None` before all of it was read.

@@ -143,17 +143,19 @@ impl Replay {
     /// The next entry behind the snapshot; everything else is taken note of.
     #[inline]
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>> {
-        while let Some((position, record)) = self.records.next_record()? {
-            match record {
-                Record::Entry(entry) if entry.index <= self.at.index => {
-                    self.below = (entry.index, entry.term);
-                    self.order.rewind_below_base(entry.term);
-                }
-                Record::Entry(entry) => {
-                    self.order
-                        .admit(entry.index, entry.term)
-                        .map_err(|error| self.damaged(position, Damage::Order(error)))?;
+        loop {
+            if let Some((offset, entry)) = self.records.next_usual_entry() {
+                if self.admit(offset, &entry)? {
                     return Ok(Some(entry));
+                }
+                continue;
+            }
+            let Some((position, record)) = self.records.next_record()? else { return Ok(None) };
+            match record {
+                Record::Entry(entry) => {
+                    if self.admit(position.offset, &entry)? {
+                        return Ok(Some(entry));
+                    }
                 }
                 Record::State(state) => {
                     self.order.observe_term(state.term);
@@ -171,7 +173,20 @@ impl Replay {
                 Record::Snapshot(_) | Record::Metadata(_) | Record::Crc(_) => {}
             }
         }
-        Ok(None)
+    }
+
+    /// Takes note of an entry at this offset; says whether it is behind the snapshot.
+    #[inline]
+    fn admit(&mut self, offset: u64, entry: &Entry) -> Result<bool> {
+        if entry.index <= self.at.index {
+            self.below = (entry.index, entry.term);
+            self.order.rewind_below_base(entry.term);
+            return Ok(false);
+        }
+        self.order
+            .admit(entry.index, entry.term)
+            .map_err(|error| self.damaged(offset, Damage::Order(error)))?;
+        Ok(true)
     }
 
     fn check_mark(&self, position: Position, mark: &SnapshotMark) -> Result<()> {
@@ -187,8 +202,9 @@ impl Replay {
         })
     }
 
-    fn damaged(&self, position: Position, damage: Damage) -> Error {
-        Error::Damaged { path: self.records.path().to_owned(), offset: position.offset, damage }
+    #[cold]
+    fn damaged(&self, offset: u64, damage: Damage) -> Error {
+        Error::Damaged { path: self.records.path().to_owned(), offset, damage }
     }
 }
 
