@@ -1,5 +1,6 @@
 // The judge of `snap`: snapshot files of real etcd releases are read by our reader and by etcd's package alike, files
-// that our writer saved are etcd's byte for byte, and each release starts on them.
+// that our writer saved are etcd's byte for byte, each release starts on them, and etcdutl treats them as the release's
+// own.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"stanchion.invalid/conformance/internal/harness"
+	"stanchion.invalid/conformance/internal/tools"
 )
 
 func main() {
@@ -80,15 +82,17 @@ func judge(j *harness.Judge, release, dir string) error {
 			return err
 		}
 	}
-	want, err := startAndRead(release, original)
+	if err := replaceSnapshots(saved, filepath.Join(ours, "member", "snap")); err != nil {
+		return err
+	}
+	if err := tools.Compare(j, release, "snapshots", original, ours); err != nil {
+		return err
+	}
+	want, err := harness.StartAndRead(release, original)
 	if err != nil {
 		return err
 	}
-	err = replaceSnapshots(saved, filepath.Join(ours, "member", "snap"))
-	var have harness.State
-	if err == nil {
-		have, err = startAndRead(release, ours)
-	}
+	have, err := harness.StartAndRead(release, ours)
 	if err == nil {
 		err = want.Differs(have)
 	}
@@ -166,16 +170,4 @@ func replaceSnapshots(from, to string) error {
 		}
 	}
 	return harness.CopyDir(from, to)
-}
-
-func startAndRead(release, dir string) (harness.State, error) {
-	member, err := harness.Start(release, dir, "--snapshot-count=100000")
-	if err != nil {
-		return harness.State{}, err
-	}
-	state, err := harness.ReadState(member)
-	if stopErr := member.Stop(); err == nil {
-		err = stopErr
-	}
-	return state, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"stanchion.invalid/conformance/internal/goread"
 	"stanchion.invalid/conformance/internal/harness"
+	"stanchion.invalid/conformance/internal/tools"
 )
 
 // realDirectory lets a release write a data directory with everything in it that this judge is about: restarts,
@@ -82,7 +83,11 @@ func judgeReal(j *harness.Judge, release, dir string) error {
 	compareRecords(j, what, log)
 	compareCopies(j, what, log, copies)
 
-	if err := judgeTools(j, release, dir, filepath.Join(copies, "encoded")); err != nil {
+	under, err := logUnderDatabase(j, release, dir, filepath.Join(copies, "encoded"))
+	if err != nil {
+		return err
+	}
+	if err := tools.Compare(j, release, "log", dir, under); err != nil {
 		return err
 	}
 
@@ -91,36 +96,30 @@ func judgeReal(j *harness.Judge, release, dir string) error {
 	if err := harness.CopyDir(dir, original); err != nil {
 		return err
 	}
-	want, err := startAndRead(release, original)
+	want, err := harness.StartAndRead(release, original)
 	if err != nil {
 		return err
 	}
-	if err := judgeLogUnderDatabase(j, release, dir, filepath.Join(copies, "encoded"), want); err != nil {
-		return err
-	}
-	return judgeLogAlone(j, release, log, want)
-}
-
-// judgeLogUnderDatabase puts our copy of the log under the release's own snapshots and database.
-func judgeLogUnderDatabase(j *harness.Judge, release, dir, ours string, want harness.State) error {
-	under := j.Temp(release, "under")
-	if err := harness.CopyDir(dir, under); err != nil {
-		return err
-	}
-	log := filepath.Join(under, "member", "wal")
-	if err := os.RemoveAll(log); err != nil {
-		return err
-	}
-	if err := harness.CopyDir(ours, log); err != nil {
-		return err
-	}
-	have, err := startAndRead(release, under)
+	have, err := harness.StartAndRead(release, under)
 	if err == nil {
 		err = want.Differs(have)
 	}
 	j.Check(err, "etcd %s starts on our copy of its log: revision %d, %d keys, hash %d", release, have.Revision,
 		len(have.Pairs), have.Hash)
-	return nil
+	return judgeLogAlone(j, release, log, want)
+}
+
+// logUnderDatabase assembles a directory of the release's own snapshots and database, and our copy of the log.
+func logUnderDatabase(j *harness.Judge, release, dir, ours string) (string, error) {
+	under := j.Temp(release, "under")
+	if err := harness.CopyDir(dir, under); err != nil {
+		return "", err
+	}
+	log := filepath.Join(under, "member", "wal")
+	if err := os.RemoveAll(log); err != nil {
+		return "", err
+	}
+	return under, harness.CopyDir(ours, log)
 }
 
 // judgeLogAlone assembles a data directory from our log alone: no snapshot, no database. Everything that the release
@@ -140,22 +139,10 @@ func judgeLogAlone(j *harness.Judge, release, log string, want harness.State) er
 		j.Check(err, "etcd %s: the log without snapshots", release)
 		return nil
 	}
-	have, err := startAndRead(release, alone)
+	have, err := harness.StartAndRead(release, alone)
 	if err == nil {
 		err = want.Differs(have)
 	}
 	j.Check(err, "etcd %s starts on nothing but our log of %d records and knows every key", release, len(records)-1)
 	return nil
-}
-
-func startAndRead(release, dir string) (harness.State, error) {
-	member, err := harness.Start(release, dir, "--snapshot-count=100000")
-	if err != nil {
-		return harness.State{}, err
-	}
-	state, err := harness.ReadState(member)
-	if stopErr := member.Stop(); err == nil {
-		err = stopErr
-	}
-	return state, err
 }

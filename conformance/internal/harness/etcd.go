@@ -207,6 +207,19 @@ type State struct {
 	Leases   []string
 }
 
+// StartAndRead starts a release on a directory, asks it for its State and stops it. The directory changes by that.
+func StartAndRead(release, dir string) (State, error) {
+	member, err := Start(release, dir, "--snapshot-count=100000")
+	if err != nil {
+		return State{}, err
+	}
+	state, err := ReadState(member)
+	if stopErr := member.Stop(); err == nil {
+		err = stopErr
+	}
+	return state, err
+}
+
 // ReadState asks the member for its State.
 func ReadState(e *Etcd) (State, error) {
 	c, err := e.Client()

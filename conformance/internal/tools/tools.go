@@ -1,4 +1,5 @@
-package main
+// Package tools lets etcdutl work on data directories that hold files of ours.
+package tools
 
 import (
 	"fmt"
@@ -11,63 +12,80 @@ import (
 	"stanchion.invalid/conformance/internal/harness"
 )
 
-// judgeTools lets etcdutl work on a release's own directory and on the same one with our copy of its log: it must do
-// the same with both. Up to 3.5 `backup` reads the log and writes a new one; from 3.6 on `migrate` reads it to find out
-// which releases understand it.
-func judgeTools(j *harness.Judge, release, dir, ours string) error {
-	theirs, copied := j.Temp(release, "tool-theirs"), j.Temp(release, "tool-ours")
-	for _, to := range []string{theirs, copied} {
-		if err := harness.CopyDir(dir, to); err != nil {
+// Compare lets etcdutl work on copies of a release's own directory and of the same one with our files, which `what`
+// names: it must do the same with both. Up to 3.5 `backup` reads snapshot and log and writes new ones; from 3.6 on
+// `migrate` reads them to find out which releases understand them.
+func Compare(j *harness.Judge, release, what, theirs, ours string) error {
+	copies := [2]string{j.Temp(release, "tool-theirs"), j.Temp(release, "tool-ours")}
+	for i, dir := range []string{theirs, ours} {
+		if err := harness.CopyDir(dir, copies[i]); err != nil {
 			return err
 		}
 	}
-	log := filepath.Join(copied, "member", "wal")
-	if err := os.RemoveAll(log); err != nil {
-		return err
-	}
-	if err := harness.CopyDir(ours, log); err != nil {
-		return err
-	}
 	switch release {
 	case "3.4", "3.5":
-		judgeBackup(j, release, theirs, copied)
+		backup(j, release, what, copies)
 	case "3.6":
-		judgeMigrate(j, release, "3.5", theirs, copied)
+		migrate(j, release, "3.5", what, copies)
 	default:
-		judgeMigrate(j, release, "3.6", theirs, copied)
+		migrate(j, release, "3.6", what, copies)
+	}
+	for _, dir := range copies {
+		os.RemoveAll(dir)
 	}
 	return nil
 }
 
-// judgeBackup compares the logs that etcdutl wrote from the two.
-func judgeBackup(j *harness.Judge, release, theirs, ours string) {
+// backup compares the logs and snapshots that etcdutl wrote from the two.
+func backup(j *harness.Judge, release, what string, dirs [2]string) {
 	var kept [2]int
-	for i, dir := range []string{theirs, ours} {
+	var saved [2]string
+	for i, dir := range dirs {
 		to := j.Temp(release, fmt.Sprintf("backup-%d", i))
 		_, err := harness.Output(nil, harness.Tool("3.5", "etcdutl"), "backup", "--data-dir", dir, "--backup-dir", to)
+		if err == nil {
+			kept[i], saved[i], err = readBackup(to)
+		}
+		os.RemoveAll(to)
 		if err != nil {
-			j.Check(err, "etcd %s: etcdutl backup", release)
+			j.Check(err, "etcd %s: etcdutl backup of a directory with our %s", release, what)
 			return
 		}
-		records, err := goread.Records(filepath.Join(to, "member", "wal"))
-		if err != nil {
-			j.Check(err, "etcd %s: the log of etcdutl backup", release)
-			return
-		}
-		kept[i] = len(records)
 	}
 	var err error
-	if kept[0] != kept[1] {
-		err = fmt.Errorf("%d records from its own log, %d from ours", kept[0], kept[1])
+	if kept[0] != kept[1] || saved[0] != saved[1] {
+		err = fmt.Errorf("%d records and %s from its own, %d and %s from ours", kept[0], saved[0], kept[1], saved[1])
 	}
-	j.Check(err, "etcd %s: etcdutl backup makes the same %d records of our log as of its own", release, kept[0])
+	j.Check(err, "etcd %s: etcdutl backup makes the same %d records and snapshot from our %s as from its own", release,
+		kept[0], what)
 }
 
-// judgeMigrate compares whether etcdutl lets the two go back to an older release, and the storage version it leaves.
-func judgeMigrate(j *harness.Judge, release, target, theirs, ours string) {
+// readBackup counts the records of a backup's log and says which snapshot it holds, and of what size. The bytes differ
+// from backup to backup: etcdutl invents a new member each time.
+func readBackup(dir string) (records int, snapshot string, err error) {
+	lines, err := goread.Records(filepath.Join(dir, "member", "wal"))
+	if err != nil {
+		return 0, "", err
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "member", "snap", "*.snap"))
+	if err != nil {
+		return 0, "", err
+	}
+	if len(names) != 1 {
+		return 0, "", fmt.Errorf("the backup has %d snapshots", len(names))
+	}
+	info, err := os.Stat(names[0])
+	if err != nil {
+		return 0, "", err
+	}
+	return len(lines), fmt.Sprintf("%s of %d bytes", filepath.Base(names[0]), info.Size()), nil
+}
+
+// migrate compares whether etcdutl lets the two go back to an older release, and the storage version it leaves.
+func migrate(j *harness.Judge, release, target, what string, dirs [2]string) {
 	var versions [2]string
 	var refusals [2]bool
-	for i, dir := range []string{theirs, ours} {
+	for i, dir := range dirs {
 		_, err := harness.Output(nil, harness.Tool(release, "etcdutl"), "migrate", "--data-dir", dir,
 			"--target-version", target)
 		refusals[i] = err != nil
@@ -82,8 +100,8 @@ func judgeMigrate(j *harness.Judge, release, target, theirs, ours string) {
 			versions[1])
 	}
 	done := map[bool]string{true: "refuses", false: "migrates"}[refusals[0]]
-	j.Check(err, "etcd %s: etcdutl %s the directory with our log to %s as it does its own, storage version %q", release,
-		done, target, versions[1])
+	j.Check(err, "etcd %s: etcdutl %s the directory with our %s to %s as it does its own, storage version %q", release,
+		done, what, target, versions[1])
 }
 
 // storageVersion is what a database says of its own form; empty before 3.6.
