@@ -7,7 +7,7 @@ use stanchion_raft::{ConfChangeV2, ConfState, Config, Error, MemStorage, Message
 fn work(node: &mut RawNode<MemStorage>) -> Result<(), Error> {
     let mut ready = node.ready()?;
     if let Some(s) = ready.snapshot.take() {
-        node.storage_mut().apply_snapshot(s)?;
+        node.storage_mut().apply_snapshot(*s)?;
     }
     node.storage_mut().append(&ready.entries)?;
     for e in &ready.committed_entries {

@@ -8,50 +8,60 @@ pub enum ReadOnlyOption {
     /// By a round of heartbeats. Needs no clock.
     #[default]
     Safe,
-    /// By the leader's lease. Wrong when clocks drift without bound or a process pauses; needs check-quorum.
+    /// By the leader's lease (thesis, 6.4.1). Wrong when clocks drift without bound or a process pauses; needs
+    /// check-quorum.
     LeaseBased,
 }
 
-/// A node's settings. Nothing is negotiated: nodes with different settings work together.
+/// A node's settings, etcd's `raft.Config` in other words. Nothing is negotiated: nodes with different settings work
+/// together.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node, not 0 and not one of the two local threads.
     pub id: u64,
-    /// Ticks without a leader until a campaign; more than [`heartbeat_ticks`](Self::heartbeat_ticks). The real
-    /// timeout is drawn from `election_ticks..2 * election_ticks` at every reset.
+    /// Ticks without a leader until a campaign (paper, 5.2; how long, 5.6 and thesis, 3.9); more than
+    /// [`heartbeat_ticks`](Self::heartbeat_ticks). The real timeout is drawn from `election_ticks..2 * election_ticks`
+    /// at every reset.
     pub election_ticks: u32,
-    /// Ticks between a leader's heartbeats, at least 1.
+    /// Ticks between a leader's heartbeats (paper, 5.2), at least 1.
     pub heartbeat_ticks: u32,
-    /// Last entry that the application has applied; entries up to it are not handed out again.
+    /// Last entry that the application has applied (`lastApplied` in the paper's figure 2; it may be kept, thesis,
+    /// 3.8); entries up to it are not handed out again.
     pub applied: u64,
-    /// Store entries through messages to the append and apply threads instead of ready and advance.
+    /// Store entries through messages to the append and apply threads instead of ready and advance: etcd's form of
+    /// writing to disk beside replication (thesis, 10.2.1).
     pub async_storage_writes: bool,
-    /// Bytes of encoded entries per append message; 0 sends one entry at a time. One entry is always sent.
+    /// Bytes of encoded entries per append message (batching: thesis, 10.2.2); 0 sends one entry at a time. One entry
+    /// is always sent.
     pub max_bytes_per_msg: u64,
-    /// Bytes of encoded entries handed out for apply and not acknowledged; 0 takes `max_bytes_per_msg`.
+    /// Bytes of encoded entries handed out for apply and not acknowledged, a limit of etcd's; 0 takes
+    /// `max_bytes_per_msg`.
     pub max_committed_bytes_per_ready: u64,
-    /// Payload bytes of the leader's uncommitted tail; 0 is no limit.
+    /// Payload bytes of the leader's uncommitted tail, a limit of etcd's; 0 is no limit.
     pub max_uncommitted_bytes: u64,
-    /// Append messages in flight to one peer, at least 1.
+    /// Append messages in flight to one peer (pipelining: thesis, 10.2.2), at least 1.
     pub max_inflight_msgs: usize,
     /// Payload bytes in flight to one peer; 0 is no limit, else at least `max_bytes_per_msg`.
     pub max_inflight_bytes: u64,
-    /// A leader that hears from no quorum for an election timeout steps down; votes are refused while a leader lives.
+    /// A leader that hears from no quorum for an election timeout steps down (thesis, 6.2); votes are refused while a
+    /// leader lives (thesis, 4.2.3; paper, 6).
     pub check_quorum: bool,
-    /// Ask whether an election could be won before disturbing the cluster with a new term.
+    /// Ask whether an election could be won before disturbing the cluster with a new term (thesis, 9.6).
     pub pre_vote: bool,
-    /// How reads are confirmed.
+    /// How reads are confirmed (thesis, 6.4).
     pub read_only: ReadOnlyOption,
     /// Read requests that may wait on a leader, for confirmation or for its first commit, at least 1. Further ones are
     /// refused with [`Error::TooManyReads`](crate::Error::TooManyReads).
     pub max_pending_reads: usize,
-    /// Drop proposals on followers instead of sending them to the leader.
+    /// Drop proposals on followers instead of sending them to the leader (both are in the thesis, 6.2).
     pub disable_proposal_forwarding: bool,
-    /// Accept configuration changes that the applied configuration would refuse. The application vouches for them.
+    /// Accept configuration changes that the applied configuration would refuse (one at a time: thesis, 4.1). The
+    /// application vouches for them; etcd has the same switch.
     pub disable_conf_change_validation: bool,
-    /// A leader that is removed or demoted becomes a follower when it applies that.
+    /// A leader that is removed or demoted becomes a follower when it applies that (thesis, 4.2.2); else it leads on
+    /// without counting itself, as etcd's leaders do.
     pub step_down_on_removal: bool,
-    /// Seed of the election timeouts. Equal inputs and seeds give equal outputs.
+    /// Seed of the election timeouts (randomised: paper, 5.2). Equal inputs and seeds give equal outputs.
     pub seed: u64,
 }
 

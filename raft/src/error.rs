@@ -5,18 +5,18 @@ use crate::config::ConfigError;
 use crate::proto::{DecodeError, MessageType};
 use crate::storage::StorageError;
 
-/// Why a proposal was not taken. The caller may try again later or elsewhere.
+/// Why a proposal was not taken (routing to the leader: thesis, 6.2). The caller may try again later or elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// No leader is known.
     NoLeader,
-    /// An election is running.
+    /// An election is running (paper, 5.2).
     Campaigning,
-    /// This leader is no longer a member.
+    /// This leader is no longer a member (thesis, 4.2.2).
     NotMember,
-    /// Leadership is being transferred.
+    /// Leadership is being transferred (thesis, 3.10).
     Transferring,
-    /// The uncommitted tail is too large.
+    /// The uncommitted tail is too large; a limit of etcd's.
     UncommittedTooLarge,
     /// This follower does not forward.
     ForwardingDisabled,
@@ -31,7 +31,7 @@ pub enum Error {
     /// Storage failed or contradicts itself. The term rules of the message may have been applied already.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A configuration change or state is impossible.
+    /// A configuration change or state is impossible (thesis, 4.1 and 4.3).
     #[error(transparent)]
     ConfChange(#[from] ConfChangeError),
     /// A configuration change entry cannot be decoded.
@@ -85,7 +85,8 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
-    /// A leader replaces an entry that is committed here: one of the two logs is corrupt.
+    /// A leader replaces an entry that is committed here, against leader completeness (paper, 5.4 and figure 3): one of
+    /// the two logs is corrupt.
     #[error("entry {index} conflicts with the committed log (commit index {committed})")]
     ConflictWithCommitted {
         /// The entry.
@@ -103,7 +104,7 @@ pub enum Error {
         /// Last entry here.
         last: u64,
     },
-    /// An acknowledgement of entries that were never sent.
+    /// An acknowledgement of entries that were never sent (`matchIndex` beyond the log, paper, 5.3).
     #[error("node {from} acknowledges entry {index}, the log ends at {last}")]
     AckBeyondLog {
         /// Sender.
@@ -113,13 +114,13 @@ pub enum Error {
         /// Last entry here.
         last: u64,
     },
-    /// A snapshot is needed and storage has an empty one.
+    /// A snapshot is needed (paper, 7) and storage has an empty one.
     #[error("storage has no snapshot, and node {to} needs one")]
     EmptySnapshot {
         /// Who needs it.
         to: u64,
     },
-    /// An applied index outside what is committed, or backwards.
+    /// An applied index outside what is committed, or backwards (state-machine safety, paper, 5.4).
     #[error("applied index {index} is outside {applied}..={committed}")]
     AppliedOutOfRange {
         /// The index.
@@ -129,7 +130,8 @@ pub enum Error {
         /// Commit index.
         committed: u64,
     },
-    /// Advanced with a ready that is not the outstanding one, or asked for the next too early.
+    /// Advanced with a ready that is not the outstanding one, or asked for the next too early: the order of writes,
+    /// sends and applies (paper, figure 2; etcd's `Ready`) would be lost.
     #[error("ready {found} is not the outstanding one, {expected:?}")]
     ReadyOutOfOrder {
         /// Number of the outstanding ready, if there is one.

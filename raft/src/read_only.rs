@@ -11,7 +11,7 @@ use crate::mutant::{self, Mutant};
 use crate::proto::Message;
 use crate::tracker::Configuration;
 
-/// A confirmed read: apply up to `index`, then read.
+/// A confirmed read (thesis, 6.4, steps 3 and 4): apply up to `index`, then read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadState {
     /// Commit index at the time of the request, or later.

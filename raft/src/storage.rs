@@ -7,7 +7,7 @@ use crate::proto::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 /// Why storage did not answer with what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// The entry is replaced by a snapshot.
+    /// The entry is replaced by a snapshot (paper, 7).
     #[error("log index {index} is compacted, the log starts at {first}")]
     Compacted {
         /// Index asked for.
@@ -57,7 +57,7 @@ pub enum StorageError {
     Other(String),
 }
 
-/// What a node was before it stopped.
+/// What a node was before it stopped (persistent state: paper, figure 2; thesis, 3.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InitialState {
     /// Last recorded hard state, empty if there is none.
@@ -66,7 +66,8 @@ pub struct InitialState {
     pub conf_state: ConfState,
 }
 
-/// The durable log as the state machine reads it. Writing is the caller's work.
+/// The durable log as the state machine reads it (paper, 5.3 and 7; the methods are those of etcd's `Storage`). Writing
+/// is the caller's work.
 ///
 /// Entries before [`first_index`](Self::first_index) are compacted; the term of the one just before it stays known.
 /// Entries handed out are shared and never change. An answer out of range is an error, never a wrong entry.
@@ -167,7 +168,7 @@ impl MemStorage {
         Ok(())
     }
 
-    /// Replaces everything by `snapshot`.
+    /// Replaces everything by `snapshot` (InstallSnapshot: paper, figure 13).
     ///
     /// # Errors
     /// [`StorageError::SnapshotOutOfDate`] if a newer one is held.
@@ -182,7 +183,7 @@ impl MemStorage {
         Ok(())
     }
 
-    /// Makes the snapshot at `index` with the configuration there. The log keeps its entries.
+    /// Makes the snapshot (paper, 7; thesis, 5.1) at `index` with the configuration there. The log keeps its entries.
     ///
     /// # Errors
     /// [`StorageError::SnapshotOutOfDate`] or an index that is not in the log.

@@ -10,10 +10,10 @@ use crate::proto::{ConfChangeSingle, ConfChangeType, ConfState};
 use crate::quorum::IdSet;
 use crate::tracker::{Configuration, Inflights, Progress, ProgressMap};
 
-/// Why a configuration cannot be changed like this.
+/// Why a configuration cannot be changed like this (thesis, chapter 4; paper, 6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfChangeError {
-    /// Only leaving is possible in a joint configuration.
+    /// Only leaving is possible in a joint configuration (thesis, 4.3).
     #[error("configuration is joint already")]
     AlreadyJoint,
     /// There is no joint configuration to leave.
@@ -25,7 +25,7 @@ pub enum ConfChangeError {
     /// Nobody would be left to decide.
     #[error("the change removes all voters")]
     RemovesAllVoters,
-    /// Two voters at once need a joint configuration.
+    /// Two voters at once need a joint configuration: majorities would not overlap (thesis, 4.1).
     #[error("{changed} voters change at once without a joint configuration")]
     TooManyVoters {
         /// How many.

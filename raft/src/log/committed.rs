@@ -21,7 +21,7 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.has_entries()
     }
 
-    pub(crate) fn next_snapshot(&self) -> Option<Snapshot> {
+    pub(crate) fn next_snapshot(&self) -> Option<&Snapshot> {
         self.unstable.next_snapshot()
     }
 

@@ -256,7 +256,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Replaces the whole log by `snapshot`.
-    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         self.committed = snapshot.metadata.index;
         self.unstable.restore(snapshot);
     }

@@ -69,7 +69,7 @@ fn what_is_compacted_or_beyond_the_end_is_an_error_and_never_a_zero() {
 #[test]
 fn a_pending_snapshot_stands_for_everything_before_it() {
     let mut log = log(&[1, 1, 2], 3);
-    log.restore(snapshot(9, 4));
+    log.restore(Box::new(snapshot(9, 4)));
     assert_eq!((log.first_index().unwrap(), log.last_index(), log.committed), (10, 9, 9));
     assert_eq!((log.term(9), log.last_id().unwrap()), (Ok(4), EntryId { index: 9, term: 4 }));
     assert_eq!(log.term(3), Err(StorageError::Compacted { index: 3, first: 10 }));

@@ -11,7 +11,7 @@ use crate::proto::{Entry, Snapshot};
 /// or ahead of `offset`.
 #[derive(Debug)]
 pub(super) struct Unstable {
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Box<Snapshot>>,
     snapshot_in_progress: bool,
     entries: VecDeque<Entry>,
     offset: u64,
@@ -39,7 +39,7 @@ impl Unstable {
     }
 
     pub(super) fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
+        self.snapshot.as_deref()
     }
 
     pub(super) fn snapshot_id(&self) -> Option<EntryId> {
@@ -63,15 +63,15 @@ impl Unstable {
         out: &mut Vec<Entry>,
     ) -> u64 {
         let (start, end) = ((low - self.offset) as usize, (high - self.offset) as usize);
-        let (mut n, mut bytes) = (0, 0u64);
+        let (mut free, mut bytes) = (at_least_one, 0u64);
         for e in self.entries.range(start..end) {
             let more = bytes + e.encoded_len() as u64;
-            if more > max_bytes && !(n == 0 && at_least_one) {
+            if more > max_bytes && !free {
                 break;
             }
-            (n, bytes) = (n + 1, more);
+            (free, bytes) = (false, more);
+            out.push(e.clone());
         }
-        out.extend(self.entries.range(start..start + n).cloned());
         bytes
     }
 
@@ -84,15 +84,18 @@ impl Unstable {
     }
 
     pub(super) fn next_entries(&self, out: &mut Vec<Entry>) {
-        out.extend(self.entries.range((self.offset_in_progress - self.offset) as usize..).cloned());
+        // One at a time: mostly it is one, and then a loop is cheaper than the preparations of an extend.
+        for e in self.entries.range((self.offset_in_progress - self.offset) as usize..) {
+            out.push(e.clone());
+        }
     }
 
     pub(super) fn has_next_snapshot(&self) -> bool {
         self.snapshot.is_some() && !self.snapshot_in_progress
     }
 
-    pub(super) fn next_snapshot(&self) -> Option<Snapshot> {
-        self.snapshot.clone().filter(|_| !self.snapshot_in_progress)
+    pub(super) fn next_snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot().filter(|_| !self.snapshot_in_progress)
     }
 
     pub(super) fn accept_in_progress(&mut self) {
@@ -105,8 +108,10 @@ impl Unstable {
         if id.index < self.offset || self.term(id.index) != Some(id.term) {
             return;
         }
-        self.entries.drain(..(id.index + 1 - self.offset) as usize);
-        self.offset = id.index + 1;
+        while self.offset <= id.index {
+            self.entries.pop_front();
+            self.offset += 1;
+        }
         self.offset_in_progress = self.offset_in_progress.max(self.offset);
     }
 
@@ -117,7 +122,7 @@ impl Unstable {
         }
     }
 
-    pub(super) fn restore(&mut self, snapshot: Snapshot) {
+    pub(super) fn restore(&mut self, snapshot: Box<Snapshot>) {
         self.offset = snapshot.metadata.index + 1;
         self.offset_in_progress = self.offset;
         self.entries.clear();
@@ -136,6 +141,8 @@ impl Unstable {
             self.entries.truncate((from - self.offset) as usize);
         }
         self.offset_in_progress = self.offset_in_progress.min(from);
-        self.entries.extend(entries);
+        for e in entries {
+            self.entries.push_back(e);
+        }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Entry, EntryType};
 
-/// What happens to one node (`raftpb.ConfChangeType`).
+/// What happens to one node (`raftpb.ConfChangeType`; thesis, 4.1, and 4.2.1 for learners).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ConfChangeType {
@@ -19,7 +19,7 @@ pub enum ConfChangeType {
     AddLearnerNode = 3,
 }
 
-/// How a joint configuration is used and left (`raftpb.ConfChangeTransition`).
+/// How a joint configuration is used and left (`raftpb.ConfChangeTransition`; thesis, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ConfChangeTransition {
@@ -32,7 +32,8 @@ pub enum ConfChangeTransition {
     JointExplicit = 2,
 }
 
-/// One operation on one node. Node 0 makes it a no-op: the way in which an application cancels a committed change.
+/// One operation on one node (`raftpb.ConfChangeSingle`). Node 0 makes it a no-op: the way in which an application
+/// cancels a committed change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConfChangeSingle {
     /// What to do.
@@ -41,7 +42,7 @@ pub struct ConfChangeSingle {
     pub node_id: u64,
 }
 
-/// A change of one node (`raftpb.ConfChange`), the only kind that etcd servers understand.
+/// A change of one node (`raftpb.ConfChange`; thesis, 4.1), the only kind that etcd servers understand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfChange {
     /// The application's number for it.
@@ -54,7 +55,7 @@ pub struct ConfChange {
     pub context: Bytes,
 }
 
-/// A change of any number of nodes (`raftpb.ConfChangeV2`); an empty one leaves a joint configuration.
+/// A change of any number of nodes (`raftpb.ConfChangeV2`; thesis, 4.3); an empty one leaves a joint configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfChangeV2 {
     /// How the joint configuration is used.
@@ -123,7 +124,7 @@ impl ConfChangeV2 {
         }
     }
 
-    /// True if applying it leaves a joint configuration. The context does not matter.
+    /// True if applying it leaves a joint configuration (thesis, 4.3). The context does not matter.
     #[must_use]
     pub fn leave_joint(&self) -> bool {
         self.transition == ConfChangeTransition::Auto && self.changes.is_empty()

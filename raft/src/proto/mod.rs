@@ -89,19 +89,19 @@ pub enum MessageType {
     Hup = 0,
     /// Local: the leader's heartbeat timer fired.
     Beat = 1,
-    /// Propose entries.
+    /// Propose entries (a client's request: paper, 5.3; sent on by followers: thesis, 6.2).
     Prop = 2,
     /// Append entries (paper, figure 2).
     App = 3,
     /// Answer to [`App`](Self::App) and [`Snap`](Self::Snap).
     AppResp = 4,
-    /// Request a vote.
+    /// Request a vote (paper, figure 2).
     Vote = 5,
     /// Answer to [`Vote`](Self::Vote).
     VoteResp = 6,
-    /// Install a snapshot.
+    /// Install a snapshot (paper, figure 13).
     Snap = 7,
-    /// Leader is alive; carries commit index and read context.
+    /// Leader is alive (the empty append of the paper, 5.2); carries commit index and read context.
     Heartbeat = 8,
     /// Answer to [`Heartbeat`](Self::Heartbeat), context echoed.
     HeartbeatResp = 9,
@@ -109,9 +109,9 @@ pub enum MessageType {
     Unreachable = 10,
     /// Local: a snapshot was delivered or failed.
     SnapStatus = 11,
-    /// Local: the leader's quorum check is due.
+    /// Local: the leader's quorum check (thesis, 6.2) is due.
     CheckQuorum = 12,
-    /// Move leadership to `from`.
+    /// Move leadership to `from` (thesis, 3.10).
     TransferLeader = 13,
     /// Campaign at once (thesis, 3.10).
     TimeoutNow = 14,
@@ -123,7 +123,7 @@ pub enum MessageType {
     PreVote = 17,
     /// Answer to [`PreVote`](Self::PreVote).
     PreVoteResp = 18,
-    /// Local: persist this (asynchronous storage writes).
+    /// Local: persist this (asynchronous storage writes, an addition of etcd's).
     StorageAppend = 19,
     /// Local: it is persistent.
     StorageAppendResp = 20,
@@ -131,7 +131,7 @@ pub enum MessageType {
     StorageApply = 21,
     /// Local: it is applied.
     StorageApplyResp = 22,
-    /// Drop the leader without changing the term.
+    /// Drop the leader without changing the term; an addition of etcd's.
     ForgetLeader = 23,
 }
 
@@ -204,7 +204,8 @@ impl MessageType {
     }
 }
 
-/// A message between nodes, or between the state machine and its storage threads (`raftpb.Message`).
+/// A message between nodes, or between the state machine and its storage threads (`raftpb.Message`): the RPCs of the
+/// paper's figures 2 and 13 with their answers, pulled apart.
 ///
 /// Which fields matter depends on [`msg_type`](Self::msg_type); the others stay at their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -247,7 +248,7 @@ impl Message {
     }
 }
 
-/// Where a snapshot stands in the log, and the configuration there.
+/// Where a snapshot stands in the log, and the configuration there (paper, 7 and figure 12).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotMetadata {
     /// Configuration after applying [`index`](Self::index).
@@ -294,12 +295,13 @@ impl HardState {
     }
 }
 
-/// The membership at a position of the log. The lists are sets: their order means nothing.
+/// The membership at a position of the log (paper, 6; thesis, chapter 4). The lists are sets: their order means
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfState {
     /// Voters of the (incoming) configuration.
     pub voters: Vec<u64>,
-    /// Nodes that receive everything and decide nothing.
+    /// Nodes that receive everything and decide nothing (thesis, 4.2.1).
     pub learners: Vec<u64>,
     /// Voters of the outgoing configuration; non-empty exactly in a joint configuration.
     pub voters_outgoing: Vec<u64>,

@@ -1,11 +1,9 @@
 //! One majority quorum.
 
-use smallvec::SmallVec;
-
 use super::{IdSet, VoteResult};
 use crate::mutant::{self, Mutant};
 
-/// A set of voters of which more than half decide.
+/// A set of voters of which more than half decide (paper, 5.2 for votes, 5.3 for entries).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MajorityConfig(pub IdSet);
 
@@ -19,7 +17,8 @@ impl MajorityConfig {
         voters / 2 + 1
     }
 
-    /// The highest index that a quorum has acknowledged. `acked` answers 0 for a voter that acknowledged nothing.
+    /// The highest index that a quorum has acknowledged (paper, figure 2: the N of the rules for leaders). `acked`
+    /// answers 0 for a voter that acknowledged nothing.
     ///
     /// No voter at all imposes nothing: the answer is then `u64::MAX`, so that an empty half of a joint
     /// configuration never holds the other back.
@@ -28,13 +27,23 @@ impl MajorityConfig {
         if n == 0 {
             return u64::MAX;
         }
-        let mut indexes: SmallVec<[u64; 7]> = self.0.iter().map(&mut acked).collect();
+        // Every acknowledgement comes here, and nearly every cluster is small.
+        let (mut few, mut many) = ([0; 7], Vec::new());
+        let indexes = if let Some(few) = few.get_mut(..n) {
+            few
+        } else {
+            many.resize(n, 0);
+            &mut many[..]
+        };
+        for (index, id) in indexes.iter_mut().zip(self.0.as_slice()) {
+            *index = acked(*id);
+        }
         // With n voters and a quorum of q, the q-th highest index is the one at n - q in ascending order.
         let (_, at, _) = indexes.select_nth_unstable(n - Self::quorum_of(n));
         *at
     }
 
-    /// How the election stands when `vote` tells each voter's answer. No voter at all: won.
+    /// How the election (paper, 5.2) stands when `vote` tells each voter's answer. No voter at all: won.
     pub fn vote_result(&self, mut vote: impl FnMut(u64) -> Option<bool>) -> VoteResult {
         if self.0.is_empty() {
             return VoteResult::Won;

@@ -99,3 +99,23 @@ fn any_two_quorums_of_the_same_voters_meet() {
         assert!(2 * (MajorityConfig::quorum_of(n) - 1) <= n, "{n}: no more than needed");
     }
 }
+
+/// An acknowledgement costs a look at each voter, however many there are.
+#[test]
+fn counting_looks_at_each_voter_once() {
+    for n in [1, 3, 7, 8, 100, 1_000] {
+        let voters = majority(&(1..=n).collect::<Vec<u64>>());
+        let mut looks = 0;
+        let at = voters.committed_index(|id| {
+            looks += 1;
+            id
+        });
+        assert_eq!((looks, at), (n, n.div_ceil(2)));
+        let mut looks = 0;
+        let result = voters.vote_result(|_| {
+            looks += 1;
+            Some(true)
+        });
+        assert_eq!((looks, result), (n, VoteResult::Won));
+    }
+}

@@ -10,7 +10,7 @@ use crate::storage::Storage;
 use crate::trace::TraceEvent;
 
 impl<S: Storage> Raft<S> {
-    pub(super) fn take_append(&mut self, m: Message) -> Result<(), Error> {
+    pub(super) fn take_append(&mut self, m: &mut Message) -> Result<(), Error> {
         if m.index < self.log.committed && !mutant::active(Mutant::AppendTruncatesAlways) {
             // An old message. What is committed is certainly equal; say how far that goes.
             self.send(Message { index: self.log.committed, ..Message::new(T::AppResp, m.from) });
@@ -18,7 +18,7 @@ impl<S: Storage> Raft<S> {
         }
         let (from, commit) = (m.from, m.commit);
         let prev = EntryId { index: m.index, term: m.log_term };
-        let Some(last_new) = self.log.maybe_append(prev, m.entries)? else {
+        let Some(last_new) = self.log.maybe_append(prev, std::mem::take(&mut m.entries))? else {
             return self.reject_append(from, prev);
         };
         let reach = if mutant::active(Mutant::CommitBeyondMatch) { self.log.last_index() } else { last_new };
@@ -42,10 +42,13 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    pub(super) fn take_heartbeat(&mut self, m: Message) -> Result<(), Error> {
+    pub(super) fn take_heartbeat(&mut self, m: &mut Message) -> Result<(), Error> {
         self.raise_commit(m.commit)?;
         // The context goes back exactly as it came: leaders of other generations read it their own way.
-        self.send(Message { context: m.context, ..Message::new(T::HeartbeatResp, m.from) });
+        self.send(Message {
+            context: std::mem::take(&mut m.context),
+            ..Message::new(T::HeartbeatResp, m.from)
+        });
         Ok(())
     }
 
@@ -57,16 +60,16 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    pub(super) fn take_snapshot(&mut self, m: Message) -> Result<(), Error> {
-        let Some(snapshot) = m.snapshot else { return Ok(()) };
-        let restored = self.restore(*snapshot)?;
+    pub(super) fn take_snapshot(&mut self, m: &mut Message) -> Result<(), Error> {
+        let Some(snapshot) = m.snapshot.take() else { return Ok(()) };
+        let restored = self.restore(snapshot)?;
         let index = if restored { self.log.last_index() } else { self.log.committed };
         self.send(Message { index, ..Message::new(T::AppResp, m.from) });
         Ok(())
     }
 
     /// Replaces log and configuration by the snapshot's; false if it has nothing for us.
-    fn restore(&mut self, snapshot: Snapshot) -> Result<bool, Error> {
+    fn restore(&mut self, snapshot: Box<Snapshot>) -> Result<bool, Error> {
         let id = EntryId { index: snapshot.metadata.index, term: snapshot.metadata.term };
         if id.index <= self.log.committed && !mutant::active(Mutant::OldSnapshotInstalled) {
             self.ignore(T::Snap, self.leader, "the snapshot is not newer than the commit index");

@@ -56,7 +56,7 @@ impl<S: Storage> Raft<S> {
         if self.maybe_commit()? {
             self.broadcast_append()?;
         } else {
-            self.each_peer(|raft, id| raft.send_append(id, false).map(drop))?;
+            self.append_to_all(false)?;
         }
         if self.transferee != NONE && !self.tracker.config.voters.contains(self.transferee) {
             self.abort_transfer();

@@ -36,23 +36,23 @@ use crate::storage::Storage;
 use crate::trace::TraceEvent;
 use crate::tracker::{Inflights, Tracker};
 
-pub(crate) use self::persisted::{AppliedBatch, storage_ack};
+pub(crate) use self::persisted::{AppliedBatch, StorageAck};
 
-/// What a node is in its term.
+/// What a node is in its term (paper, 5.1 and figure 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Takes entries from a leader, or waits for one.
+    /// Takes entries from a leader, or waits for one (paper, 5.2).
     #[default]
     Follower,
-    /// Asks whether it could win.
+    /// Asks whether it could win (thesis, 9.6).
     PreCandidate,
-    /// Asks for votes.
+    /// Asks for votes (paper, 5.2).
     Candidate,
-    /// Leads its term.
+    /// Leads its term (paper, 5.3).
     Leader,
 }
 
-/// What may be forgotten on a crash.
+/// What may be forgotten on a crash: it is not among the persistent state of the paper's figure 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoftState {
     /// Current leader, or 0.
@@ -82,12 +82,19 @@ struct Settings {
 /// One node's state (paper, figure 2, and what the thesis adds).
 ///
 /// Invariants: `term` never decreases; `vote` changes only from 0 within a term; a leader is its own `leader`.
+///
+/// The first four fields are all that an idle tick touches. They stand together and aligned, so that it costs one cache
+/// line: a process with thousands of groups ticks them all, and most of them are out of the cache.
 #[derive(Debug)]
+#[repr(C, align(16))]
 pub(crate) struct Raft<S> {
+    pub(crate) role: Role,
+    election_elapsed: u32,
+    heartbeat_elapsed: u32,
+    randomized_timeout: u32,
     pub(crate) id: u64,
     pub(crate) term: u64,
     pub(crate) vote: u64,
-    pub(crate) role: Role,
     pub(crate) leader: u64,
     pub(crate) log: RaftLog<S>,
     pub(crate) tracker: Tracker,
@@ -111,9 +118,6 @@ pub(crate) struct Raft<S> {
     pub(crate) uncommitted_bytes: u64,
     /// First entry of the own leadership; entries from there on are of the current term.
     leader_first_index: u64,
-    election_elapsed: u32,
-    heartbeat_elapsed: u32,
-    randomized_timeout: u32,
     rng: Rng,
     settings: Settings,
     trace: Option<Vec<TraceEvent>>,
@@ -126,10 +130,13 @@ impl<S: Storage> Raft<S> {
         let limit = |v: u64, or: u64| if v == 0 { or } else { v };
         let applying = limit(config.max_committed_bytes_per_ready, config.max_bytes_per_msg);
         let mut raft = Self {
+            role: Role::Follower,
+            election_elapsed: 0,
+            heartbeat_elapsed: 0,
+            randomized_timeout: 0,
             id: config.id,
             term: 0,
             vote: NONE,
-            role: Role::Follower,
             leader: NONE,
             log: RaftLog::new(storage, applying.max(1))?,
             tracker: Tracker::default(),
@@ -144,9 +151,6 @@ impl<S: Storage> Raft<S> {
             pending_conf_index: 0,
             uncommitted_bytes: 0,
             leader_first_index: 0,
-            election_elapsed: 0,
-            heartbeat_elapsed: 0,
-            randomized_timeout: 0,
             rng: Rng::new(config.seed, config.id),
             settings: Settings {
                 election_ticks: config.election_ticks,

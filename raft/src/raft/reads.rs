@@ -116,7 +116,7 @@ impl<S: Storage> Raft<S> {
         self.send(m);
     }
 
-    pub(super) fn take_read_answer(&mut self, mut m: Message) {
+    pub(super) fn take_read_answer(&mut self, m: &mut Message) {
         if let Some(entry) = m.entries.pop() {
             self.read_states.push(ReadState { index: m.index, context: entry.data });
         }

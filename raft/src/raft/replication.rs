@@ -12,17 +12,14 @@ use crate::tracker::{ProgressState, Queued};
 impl<S: Storage> Raft<S> {
     /// Sends everybody what is due, and the commit index in any case.
     pub(super) fn broadcast_append(&mut self) -> Result<(), Error> {
-        self.each_peer(|raft, id| raft.send_append(id, true).map(drop))
+        self.append_to_all(true)
     }
 
-    pub(super) fn each_peer(
-        &mut self,
-        mut visit: impl FnMut(&mut Self, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// Sends everybody what is due; see [`send_append`](Self::send_append).
+    pub(super) fn append_to_all(&mut self, even_empty: bool) -> Result<(), Error> {
         for at in 0..self.tracker.progress.len() {
-            match self.tracker.progress.id_at(at) {
-                Some(id) if id != self.id => visit(self, id)?,
-                _ => {}
+            if self.tracker.progress.id_at(at) != Some(self.id) {
+                self.send_append_at(at, even_empty)?;
             }
         }
         Ok(())
@@ -31,18 +28,20 @@ impl<S: Storage> Raft<S> {
     /// Sends `to` the next entries, or a snapshot if they are compacted. False if nothing was sent: the peer is
     /// paused, or there are no entries and `even_empty` is false.
     pub(super) fn send_append(&mut self, to: u64, even_empty: bool) -> Result<bool, Error> {
-        let Some(pr) = self.tracker.progress.get(to) else { return Ok(false) };
-        if pr.is_paused() {
-            return Ok(false);
-        }
-        if let Some(sent) = self.extend_queued(to, even_empty) {
-            return Ok(sent);
-        }
-        let Some(pr) = self.tracker.progress.get(to) else { return Ok(false) };
-        let (next, window_open) = (pr.next, pr.state != ProgressState::Replicate || !pr.inflights.is_full());
+        let Some(at) = self.tracker.progress.find(to) else { return Ok(false) };
+        self.send_append_at(at, even_empty)
+    }
+
+    /// The same for the `at`-th peer.
+    fn send_append_at(&mut self, at: usize, even_empty: bool) -> Result<bool, Error> {
+        let Some((to, pr)) = self.tracker.progress.get_at(at) else { return Ok(false) };
         // Nothing new and nobody to tell: the common answer of the loop that fills the window.
-        if !even_empty && next > self.log.last_index() {
+        if pr.is_paused() || (!even_empty && pr.next > self.log.last_index()) {
             return Ok(false);
+        }
+        let (next, window_open) = (pr.next, pr.state != ProgressState::Replicate || !pr.inflights.is_full());
+        if let Some(sent) = self.extend_queued(at, even_empty) {
+            return Ok(sent);
         }
         let Some(log_term) = self.unless_compacted(self.log.term(next - 1))? else {
             return self.send_snapshot(to);
@@ -63,7 +62,7 @@ impl<S: Storage> Raft<S> {
             Queued { filling: self.filling, at: self.msgs.len(), bytes: crate::log::encoded_bytes(&entries) };
         let commit = self.log.committed;
         self.send(Message { index: next - 1, log_term, entries, commit, ..Message::new(T::App, to) });
-        if let Some(pr) = self.tracker.progress.get_mut(to) {
+        if let Some(pr) = self.tracker.progress.get_at_mut(at) {
             pr.sent_entries(count, bytes);
             pr.sent_commit = commit;
             pr.queued = Some(queued);
@@ -72,12 +71,12 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Puts what is due into the newest append to `to`, if that has not left: more entries, and the commit index. A
-    /// receiver cannot tell that from a leader that was asked a little later, and it saves a message with its answer for
-    /// every proposal and every commit. Answers whether entries were sent that way; nothing if a message of its own is
-    /// needed.
-    fn extend_queued(&mut self, to: u64, even_empty: bool) -> Option<bool> {
+    /// receiver cannot tell that from a leader that was asked a little later, and it saves a message with its answer
+    /// for every proposal and every commit. Answers whether entries were sent that way; nothing if a message of its own
+    /// is needed.
+    fn extend_queued(&mut self, at: usize, even_empty: bool) -> Option<bool> {
         let (last, committed) = (self.log.last_index(), self.log.committed);
-        let pr = self.tracker.progress.get_mut(to)?;
+        let pr = self.tracker.progress.get_at_mut(at)?;
         let queued =
             pr.queued.filter(|q| q.filling == self.filling && pr.state == ProgressState::Replicate)?;
         let m = self.msgs.get_mut(queued.at)?;
@@ -150,7 +149,8 @@ impl<S: Storage> Raft<S> {
 
     pub(super) fn take_append_answer(&mut self, m: &Message) -> Result<(), Error> {
         let last = self.log.last_index();
-        let Some(pr) = self.tracker.progress.get_mut(m.from) else {
+        let at = self.tracker.progress.find(m.from);
+        let Some((at, pr)) = at.and_then(|at| Some((at, self.tracker.progress.get_at_mut(at)?))) else {
             self.ignore(m.msg_type, m.from, "not in the configuration");
             return Ok(());
         };
@@ -158,7 +158,7 @@ impl<S: Storage> Raft<S> {
             return Err(Error::AckBeyondLog { from: m.from, index: m.index, last });
         }
         pr.recent_active = true;
-        if m.reject { self.take_rejection(m) } else { self.take_acknowledgement(m) }
+        if m.reject { self.take_rejection(m) } else { self.take_acknowledgement(m, at) }
     }
 
     fn take_rejection(&mut self, m: &Message) -> Result<(), Error> {
@@ -179,20 +179,19 @@ impl<S: Storage> Raft<S> {
         self.send_append(m.from, true).map(drop)
     }
 
-    fn take_acknowledgement(&mut self, m: &Message) -> Result<(), Error> {
-        let first = self.log.first_index()?;
+    /// Takes an acknowledgement of the `at`-th peer.
+    fn take_acknowledgement(&mut self, m: &Message, at: usize) -> Result<(), Error> {
         let last = self.log.last_index();
-        let Some(pr) = self.tracker.progress.get_mut(m.from) else { return Ok(()) };
-        let news =
-            pr.maybe_update(m.index) || (pr.match_index == m.index && pr.state == ProgressState::Probe);
-        if !news {
+        let Some(pr) = self.tracker.progress.get_at_mut(at) else { return Ok(()) };
+        let rose = pr.maybe_update(m.index);
+        if !rose && (pr.match_index != m.index || pr.state != ProgressState::Probe) {
             return Ok(());
         }
         let before = pr.state;
         match before {
             ProgressState::Probe => pr.become_replicate(),
             // Any snapshot that reaches our log will do, whichever one was sent.
-            ProgressState::Snapshot if pr.match_index + 1 >= first => {
+            ProgressState::Snapshot if pr.match_index + 1 >= self.log.first_index()? => {
                 pr.become_probe();
                 pr.become_replicate();
             }
@@ -204,13 +203,14 @@ impl<S: Storage> Raft<S> {
         if state != before {
             self.trace_progress(m.from);
         }
-        if self.maybe_commit()? {
+        // What is committed already cannot commit anything more.
+        if m.index > self.log.committed && self.maybe_commit()? {
             self.broadcast_append()?;
         } else if m.from != self.id && behind_commit {
-            self.send_append(m.from, true)?;
+            self.send_append_at(at, true)?;
         }
         if m.from != self.id {
-            while self.send_append(m.from, false)? {}
+            while self.send_append_at(at, false)? {}
             if caught_up && m.from == self.transferee {
                 self.send_timeout_now(m.from);
             }

@@ -72,10 +72,11 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    /// Takes a message that has passed the checks, or one of our own.
-    pub(crate) fn step(&mut self, m: Message) -> Result<(), Error> {
+    /// Takes a message that has passed the checks, or one of our own. What is kept of it is taken out; messages are
+    /// large, and moving them from call to call is what a step would do most.
+    pub(crate) fn step(&mut self, m: &mut Message) -> Result<(), Error> {
         if m.term > self.term {
-            if !self.step_higher_term(&m) {
+            if !self.step_higher_term(m) {
                 return Ok(());
             }
         } else if m.term != 0 && m.term < self.term && !mutant::active(Mutant::StaleTermAccepted) {
@@ -83,7 +84,7 @@ impl<S: Storage> Raft<S> {
             return Ok(());
         }
         match m.msg_type {
-            T::Vote | T::PreVote => self.answer_vote_request(&m),
+            T::Vote | T::PreVote => self.answer_vote_request(m),
             _ => match self.role {
                 Role::Follower => self.step_follower(m),
                 Role::PreCandidate | Role::Candidate => self.step_candidate(m),
@@ -116,7 +117,7 @@ impl<S: Storage> Raft<S> {
         true
     }
 
-    fn step_lower_term(&mut self, m: Message) {
+    fn step_lower_term(&mut self, m: &Message) {
         match m.msg_type {
             // Telling a stale leader our term frees whoever is stuck: it with a dead leadership, or we with a term
             // that nobody else follows.
@@ -132,9 +133,9 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    fn step_follower(&mut self, m: Message) -> Result<(), Error> {
+    fn step_follower(&mut self, m: &mut Message) -> Result<(), Error> {
         match m.msg_type {
-            T::Prop => self.forward_proposal(m),
+            T::Prop => self.forward_proposal(std::mem::take(m)),
             T::App | T::Heartbeat | T::Snap => {
                 self.election_elapsed = 0;
                 if self.leader != m.from {
@@ -144,7 +145,7 @@ impl<S: Storage> Raft<S> {
                 self.follow(m)
             }
             T::TransferLeader => {
-                self.forward_transfer(m);
+                self.forward_transfer(std::mem::take(m));
                 Ok(())
             }
             T::ForgetLeader => {
@@ -153,7 +154,7 @@ impl<S: Storage> Raft<S> {
             }
             T::TimeoutNow => self.campaign_for_transfer(),
             T::ReadIndex => {
-                self.forward_read(m);
+                self.forward_read(std::mem::take(m));
                 Ok(())
             }
             T::ReadIndexResp => {
@@ -167,7 +168,7 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    fn step_candidate(&mut self, m: Message) -> Result<(), Error> {
+    fn step_candidate(&mut self, m: &mut Message) -> Result<(), Error> {
         match m.msg_type {
             T::Prop => Err(Error::ProposalDropped(DropReason::Campaigning)),
             // Of our own term: somebody else has won it.
@@ -175,7 +176,7 @@ impl<S: Storage> Raft<S> {
                 self.become_follower(m.term, m.from);
                 self.follow(m)
             }
-            T::VoteResp | T::PreVoteResp => self.count_vote(&m),
+            T::VoteResp | T::PreVoteResp => self.count_vote(m),
             t => {
                 self.ignore(t, m.from, "not for a candidate");
                 Ok(())
@@ -183,12 +184,12 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    fn step_leader(&mut self, m: Message) -> Result<(), Error> {
+    fn step_leader(&mut self, m: &mut Message) -> Result<(), Error> {
         match m.msg_type {
-            T::Prop => self.propose(m.entries),
-            T::ReadIndex => self.take_read_request(m),
-            T::AppResp => self.take_append_answer(&m),
-            T::HeartbeatResp => self.take_heartbeat_answer(&m),
+            T::Prop => self.propose(std::mem::take(&mut m.entries)),
+            T::ReadIndex => self.take_read_request(std::mem::take(m)),
+            T::AppResp => self.take_append_answer(m),
+            T::HeartbeatResp => self.take_heartbeat_answer(m),
             T::TransferLeader => self.take_transfer(m.from),
             t => {
                 self.ignore(t, m.from, "not for a leader");
@@ -198,7 +199,7 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Handles a message of the leader that this node has just recognised.
-    fn follow(&mut self, m: Message) -> Result<(), Error> {
+    fn follow(&mut self, m: &mut Message) -> Result<(), Error> {
         match m.msg_type {
             T::App => self.take_append(m),
             T::Heartbeat => self.take_heartbeat(m),

@@ -6,23 +6,27 @@ use crate::proto::NONE;
 use crate::storage::Storage;
 
 impl<S: Storage> Raft<S> {
+    #[inline]
     pub(crate) fn tick(&mut self) -> Result<(), Error> {
         match self.role {
             Role::Leader => {
                 self.tick_leader();
                 Ok(())
             }
-            Role::Follower | Role::PreCandidate | Role::Candidate => self.tick_election(),
+            Role::Follower | Role::PreCandidate | Role::Candidate => {
+                self.election_elapsed = self.election_elapsed.saturating_add(1);
+                if self.election_elapsed < self.randomized_timeout { Ok(()) } else { self.election_due() }
+            }
         }
     }
 
-    fn tick_election(&mut self) -> Result<(), Error> {
-        self.election_elapsed = self.election_elapsed.saturating_add(1);
-        if self.election_elapsed >= self.randomized_timeout && self.promotable() {
-            self.election_elapsed = 0;
-            return self.hup();
+    /// No leader was heard for the randomised timeout (paper, 5.2): whoever may campaign does.
+    fn election_due(&mut self) -> Result<(), Error> {
+        if !self.promotable() {
+            return Ok(());
         }
-        Ok(())
+        self.election_elapsed = 0;
+        self.hup()
     }
 
     fn tick_leader(&mut self) {

@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::proto::{ConfChange, ConfChangeType, Entry, EntryType, HardState};
 use crate::storage::Storage;
 
-/// A founding member.
+/// A founding member of a cluster that begins as etcd's do, with a change for each of them (thesis, 4.4, begins with
+/// one).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its ID.

@@ -17,11 +17,11 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::error::Error;
 use crate::proto::{ConfChange, ConfChangeV2, ConfState, Entry, HardState, Message, MessageType as T};
-use crate::raft::{AppliedBatch, Raft, SoftState};
+use crate::raft::{AppliedBatch, Raft, SoftState, StorageAck};
 use crate::storage::Storage;
 use crate::trace::TraceEvent;
 
-/// One node of a Raft group over the storage `S`.
+/// One node of a Raft group over the storage `S` (a server, in the words of the paper's figure 2).
 ///
 /// It never blocks, never looks at a clock and draws randomness from the seed in its configuration only: equal calls
 /// give equal outputs.
@@ -43,12 +43,12 @@ pub struct RawNode<S> {
 struct Outstanding {
     number: u64,
     own_messages: Vec<Message>,
-    storage_ack: Option<Message>,
+    storage_ack: StorageAck,
     applied: Option<AppliedBatch>,
 }
 
 impl<S: Storage> RawNode<S> {
-    /// A follower that continues from what `storage` holds.
+    /// A follower that continues from what `storage` holds (paper, 5.2 and 5.5; thesis, 3.8).
     ///
     /// # Errors
     /// A setting that cannot work, storage that fails or contradicts itself, an impossible configuration.
@@ -66,15 +66,17 @@ impl<S: Storage> RawNode<S> {
         })
     }
 
-    /// One unit of time has passed.
+    /// One unit of time has passed: a follower may campaign, a leader sends heartbeats (paper, 5.2) and checks that a
+    /// quorum still answers (thesis, 6.2).
     ///
     /// # Errors
     /// Storage failed.
+    #[inline]
     pub fn tick(&mut self) -> Result<(), Error> {
         self.raft.tick()
     }
 
-    /// Campaigns now, if this node may.
+    /// Campaigns now, if this node may (paper, 5.2; with pre-vote, thesis, 9.6).
     ///
     /// # Errors
     /// Storage failed.
@@ -82,7 +84,7 @@ impl<S: Storage> RawNode<S> {
         self.raft.hup()
     }
 
-    /// Proposes one entry.
+    /// Proposes one entry: a leader appends it, a follower sends it on (paper, 5.3; thesis, 6.2).
     ///
     /// # Errors
     /// [`Error::ProposalDropped`] with the reason.
@@ -90,18 +92,18 @@ impl<S: Storage> RawNode<S> {
         self.propose_batch(vec![Entry::normal(data)])
     }
 
-    /// Proposes several entries at once: all are appended in one piece, or none. Their terms and indexes are set by
-    /// the leader.
+    /// Proposes several entries at once (batching: thesis, 10.2.2): all are appended in one piece, or none. Their terms
+    /// and indexes are set by the leader.
     ///
     /// # Errors
     /// [`Error::ProposalDropped`] with the reason, or no entries.
     pub fn propose_batch(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
         let from = self.raft.id;
-        self.raft.step(Message { from, entries, ..Message::new(T::Prop, from) })
+        self.raft.step(&mut Message { from, entries, ..Message::new(T::Prop, from) })
     }
 
-    /// Proposes a change of one node. A leader that may not change the configuration now appends an empty entry
-    /// instead: the proposer learns of it when that is applied.
+    /// Proposes a change of one node (thesis, 4.1). A leader that may not change the configuration now appends an empty
+    /// entry instead: the proposer learns of it when that is applied.
     ///
     /// # Errors
     /// [`Error::ProposalDropped`] with the reason.
@@ -109,7 +111,8 @@ impl<S: Storage> RawNode<S> {
         self.propose_batch(vec![change.to_entry()])
     }
 
-    /// Proposes a change of any number of nodes. etcd servers cannot apply it.
+    /// Proposes a change of any number of nodes, by joint consensus if it needs that (thesis, 4.3). etcd servers cannot
+    /// apply it.
     ///
     /// # Errors
     /// [`Error::ProposalDropped`] with the reason.
@@ -117,7 +120,7 @@ impl<S: Storage> RawNode<S> {
         self.propose_batch(vec![change.to_entry()])
     }
 
-    /// First entry of the log; a snapshot covers everything before it.
+    /// First entry of the log; a snapshot covers everything before it (paper, 7).
     ///
     /// # Errors
     /// Storage failed.
@@ -125,7 +128,8 @@ impl<S: Storage> RawNode<S> {
         self.raft.log.first_index()
     }
 
-    /// Puts a committed change into force. To be called for every committed configuration entry, in order; a change
+    /// Puts a committed change into force (thesis, chapter 4; there when it is appended, here and in etcd when it is
+    /// applied). To be called for every committed configuration entry, in order; a change
     /// that the application refuses is applied with all node IDs set to 0.
     ///
     /// The one exception: a leader's snapshot may overtake entries that were handed out for apply. Its configuration is
@@ -140,40 +144,40 @@ impl<S: Storage> RawNode<S> {
         self.raft.apply_conf_change(&change.into())
     }
 
-    /// Takes a message from a peer.
+    /// Takes a message from a peer (the RPCs of the paper's figures 2 and 13, as one-way messages).
     ///
     /// # Errors
     /// A message that no honest peer sends, an answer from a non-member, a dropped proposal, failed storage. The
     /// caller may log it and go on; only [`Error::Storage`], [`Error::CommitBeyondLog`] and
     /// [`Error::ConflictWithCommitted`] say that this node's own log is in doubt.
-    pub fn step(&mut self, message: Message) -> Result<(), Error> {
+    pub fn step(&mut self, mut message: Message) -> Result<(), Error> {
         self.raft.check_network(&message)?;
-        self.raft.step(message)
+        self.raft.step(&mut message)
     }
 
-    /// Takes a response of a storage message that is addressed to this node: one from the append or apply thread, or
-    /// this node's own acknowledgement or vote. Asynchronous mode only.
+    /// Takes a response of a storage message (etcd's asynchronous writes; thesis, 10.2.1) that is addressed to this
+    /// node: one from the append or apply thread, or this node's own acknowledgement or vote. Asynchronous mode only.
     ///
     /// # Errors
     /// Another message, or one that does not fit what was handed out.
-    pub fn step_response(&mut self, message: Message) -> Result<(), Error> {
+    pub fn step_response(&mut self, mut message: Message) -> Result<(), Error> {
         if !self.async_storage_writes {
             return Err(Error::WrongStorageMode { call: "step_response", mode: "synchronous" });
         }
         let own = message.from == self.raft.id && message.to == self.raft.id;
         match message.msg_type {
-            T::StorageAppendResp => self.raft.stored(&message),
+            T::StorageAppendResp => self.raft.stored(StorageAck::of(&message)),
             T::StorageApplyResp => match AppliedBatch::of(&message.entries) {
                 Some(batch) => self.raft.applied(&batch),
                 None => Ok(()),
             },
-            T::AppResp | T::VoteResp | T::PreVoteResp if own => self.raft.step(message),
+            T::AppResp | T::VoteResp | T::PreVoteResp if own => self.raft.step(&mut message),
             msg_type => Err(Error::LocalMessage { msg_type, from: message.from }),
         }
     }
 
-    /// Asks for a position from which a read is linearizable; it comes back as a read state with `context`. Requests
-    /// are lost when the leader changes: ask again, with another context.
+    /// Asks for a position from which a read is linearizable (thesis, 6.4); it comes back as a read state with
+    /// `context`. Requests are lost when the leader changes: ask again, with another context.
     ///
     /// A request without a leader is dropped, and so is one that a follower sends to a leader with a full queue.
     ///
@@ -181,29 +185,29 @@ impl<S: Storage> RawNode<S> {
     /// [`Error::TooManyReads`] on a leader whose queue is full.
     pub fn read_index(&mut self, context: impl Into<Bytes>) -> Result<(), Error> {
         let entries = vec![Entry::normal(context)];
-        self.raft.step(Message { entries, ..Message::new(T::ReadIndex, self.raft.id) })
+        self.raft.step(&mut Message { entries, ..Message::new(T::ReadIndex, self.raft.id) })
     }
 
-    /// Asks the leader, this node or another, to hand leadership to `to`.
+    /// Asks the leader, this node or another, to hand leadership to `to` (thesis, 3.10).
     ///
     /// # Errors
     /// Storage failed.
     pub fn transfer_leader(&mut self, to: u64) -> Result<(), Error> {
-        self.raft.step(Message { from: to, ..Message::new(T::TransferLeader, self.raft.id) })
+        self.raft.step(&mut Message { from: to, ..Message::new(T::TransferLeader, self.raft.id) })
     }
 
-    /// Drops the leader without changing the term, so that pre-votes can be granted at once. Without effect on
-    /// leaders and candidates, and with lease-based reads.
+    /// Drops the leader without changing the term (an addition of etcd's), so that pre-votes can be granted at once.
+    /// Without effect on leaders and candidates, and with lease-based reads.
     pub fn forget_leader(&mut self) {
         self.raft.forget_leader();
     }
 
-    /// What was sent to `id` may be lost.
+    /// What was sent to `id` may be lost: a leader goes back from pipelining to probing (thesis, 10.2.2).
     pub fn report_unreachable(&mut self, id: u64) {
         self.raft.report_unreachable(id);
     }
 
-    /// The snapshot sent to `id` was delivered or not. Every snapshot message obliges the caller to say so.
+    /// The snapshot (paper, 7) sent to `id` was delivered or not. Every snapshot message obliges the caller to say so.
     pub fn report_snapshot(&mut self, id: u64, delivered: bool) {
         self.raft.report_snapshot(id, delivered);
     }
@@ -225,7 +229,7 @@ impl<S: Storage> RawNode<S> {
         self.raft.id
     }
 
-    /// Draws no timeout: the next campaign starts after `ticks` ticks without a leader. For tests.
+    /// Draws no timeout (paper, 5.2): the next campaign starts after `ticks` ticks without a leader. For tests.
     pub fn set_randomized_election_timeout(&mut self, ticks: u32) {
         self.raft.set_randomized_timeout(ticks);
     }

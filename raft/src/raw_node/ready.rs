@@ -5,12 +5,12 @@ use crate::error::Error;
 use crate::proto::{
     Entry, HardState, LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Message, MessageType as T, Snapshot,
 };
-use crate::raft::{AppliedBatch, SoftState, storage_ack};
+use crate::raft::{AppliedBatch, SoftState, StorageAck};
 use crate::read_only::ReadState;
 use crate::storage::Storage;
 
-/// Everything that is due. One at a time; give it back with [`RawNode::advance`] (synchronous mode) or drop it
-/// (asynchronous mode).
+/// Everything that is due: the effects of the rules in the paper's figure 2, in the form of etcd's `Ready`. One at a
+/// time; give it back with [`RawNode::advance`] (synchronous mode) or drop it (asynchronous mode).
 ///
 /// The order of work in synchronous mode:
 /// 1. send [`messages`](Self::messages): nothing in them rests on this ready's writes;
@@ -29,22 +29,22 @@ use crate::storage::Storage;
 #[must_use = "a ready holds entries to persist and messages to send"]
 pub struct Ready {
     number: u64,
-    /// Leader or role, if one has changed.
+    /// Leader or role (paper, 5.1), if one has changed.
     pub soft_state: Option<SoftState>,
-    /// Term, vote and commit index, if one has changed.
+    /// Term, vote and commit index, if one has changed (persistent state: paper, figure 2).
     pub hard_state: Option<HardState>,
-    /// Confirmed reads.
+    /// Confirmed reads (thesis, 6.4).
     pub read_states: Vec<ReadState>,
-    /// Entries to persist.
+    /// Entries to persist (paper, 5.3).
     pub entries: Vec<Entry>,
-    /// Snapshot to persist and apply.
-    pub snapshot: Option<Snapshot>,
-    /// Entries to apply.
+    /// Snapshot to persist and apply (paper, 7).
+    pub snapshot: Option<Box<Snapshot>>,
+    /// Entries to apply: they are committed (paper, 5.3).
     pub committed_entries: Vec<Entry>,
-    /// Messages that may leave at once.
+    /// Messages that may leave at once; a leader's appends among them, beside its own write (thesis, 10.2.1).
     pub messages: Vec<Message>,
-    /// Messages that may leave when the writes of this ready are durable; always empty in asynchronous mode, where
-    /// they are responses of the storage message.
+    /// Messages that may leave when the writes of this ready are durable (figure 2: before responding to RPCs); always
+    /// empty in asynchronous mode, where they are responses of the storage message.
     pub messages_after_persist: Vec<Message>,
     /// The writes must be durable before going on. False when only the commit index has moved.
     pub must_sync: bool,
@@ -71,25 +71,29 @@ impl Spare {
     /// More than this is given back: a burst must not hold its memory for ever.
     const MOST: usize = 4096;
 
-    fn keep(&mut self, ready: Ready, own_messages: Vec<Message>) {
-        let emptied = |mut messages: Vec<Message>| {
-            messages.clear();
-            messages
-        };
-        let (others, own) = (emptied(ready.messages_after_persist), emptied(own_messages));
-        let after_append = if others.capacity() > own.capacity() { others } else { own };
-        replace(&mut self.messages, ready.messages, Self::MOST);
-        replace(&mut self.after_append, after_append, Self::MOST);
-        replace(&mut self.entries, ready.entries, Self::MOST);
-        replace(&mut self.committed_entries, ready.committed_entries, Self::MOST);
+    fn keep(&mut self, ready: &mut Ready, own_messages: &mut Vec<Message>) {
+        recycle(&mut self.messages, &mut ready.messages);
+        recycle(&mut self.after_append, &mut ready.messages_after_persist);
+        recycle(&mut self.after_append, own_messages);
+        recycle(&mut self.entries, &mut ready.entries);
+        recycle(&mut self.committed_entries, &mut ready.committed_entries);
     }
 }
 
-fn replace<T>(spare: &mut Vec<T>, mut used: Vec<T>, most: usize) {
-    used.clear();
-    if (1..=most).contains(&used.capacity()) {
-        *spare = used;
+/// Keeps the larger of two vectors' memory.
+#[inline]
+fn recycle<T>(spare: &mut Vec<T>, used: &mut Vec<T>) {
+    if used.capacity() > spare.capacity() && used.capacity() <= Spare::MOST {
+        used.clear();
+        std::mem::swap(spare, used);
     }
+}
+
+/// What a ready asks storage to write.
+struct Writes<'a> {
+    entries: &'a [Entry],
+    snapshot: Option<&'a Snapshot>,
+    hard_state: Option<HardState>,
 }
 
 impl<S: Storage> RawNode<S> {
@@ -107,7 +111,7 @@ impl<S: Storage> RawNode<S> {
             || raft.hard_state() != self.handed_hard
     }
 
-    /// Takes what is due.
+    /// Takes what is due, as etcd's `RawNode.Ready` does.
     ///
     /// # Errors
     /// The previous ready is outstanding, or storage failed; nothing is taken then.
@@ -119,52 +123,57 @@ impl<S: Storage> RawNode<S> {
         // What can fail comes first, so that a failure loses nothing.
         let mut committed_entries = std::mem::take(&mut self.spare.committed_entries);
         self.raft.log.next_committed(allow_unstable, &mut committed_entries)?;
-        let snapshot = self.raft.log.next_snapshot();
-        let ack = storage_ack(&self.raft, snapshot.is_some())?;
+        let ack = StorageAck::next(&self.raft)?;
+        let snapshot = self.raft.log.next_snapshot().map(|s| Box::new(s.clone()));
         let mut entries = std::mem::take(&mut self.spare.entries);
         self.raft.log.next_unstable(&mut entries);
-
         let (soft, hard) = (self.raft.soft_state(), self.raft.hard_state());
         let must_sync = !entries.is_empty()
             || snapshot.is_some()
             || (hard.term, hard.vote) != (self.handed_hard.term, self.handed_hard.vote);
-        self.last_ready += 1;
-        let mut ready = Ready {
-            number: self.last_ready,
-            soft_state: (soft != self.handed_soft).then_some(soft),
-            hard_state: (hard != self.handed_hard).then_some(hard),
-            read_states: std::mem::take(&mut self.raft.read_states),
-            entries,
-            snapshot,
-            committed_entries,
-            messages: self.raft.take_msgs(std::mem::take(&mut self.spare.messages)),
-            messages_after_persist: Vec::new(),
-            must_sync,
-        };
+        let soft_state = (soft != self.handed_soft).then_some(soft);
+        let hard_state = (hard != self.handed_hard).then_some(hard);
         (self.handed_soft, self.handed_hard) = (soft, hard);
+        self.last_ready += 1;
+
+        let mut messages = self.raft.take_msgs(std::mem::take(&mut self.spare.messages));
         let spare = std::mem::take(&mut self.spare.after_append);
         let after_append = std::mem::replace(&mut self.raft.msgs_after_append, spare);
-        let ack = (ack.index != 0 || ack.snapshot.is_some()).then_some(ack);
-        let applied = AppliedBatch::of(&ready.committed_entries);
-        if self.async_storage_writes {
-            self.push_storage_messages(&mut ready, after_append, ack);
+        let applied = AppliedBatch::of(&committed_entries);
+        let messages_after_persist = if self.async_storage_writes {
+            let writes = Writes { entries: &entries, snapshot: snapshot.as_deref(), hard_state };
+            messages.extend(self.append_message(&writes, after_append, ack));
+            messages.extend(self.apply_message(&committed_entries));
+            Vec::new()
         } else {
-            self.keep_for_advance(&mut ready, after_append, ack, applied);
-        }
+            self.keep_for_advance(after_append, ack, applied)
+        };
         self.raft.log.accept_unstable();
         if let Some(batch) = &applied {
             self.raft.log.accept_applying(batch.last, batch.encoded_bytes, allow_unstable);
         }
-        Ok(ready)
+        // Made in one piece where it is returned: it is large enough for a second copy to be noticed.
+        Ok(Ready {
+            number: self.last_ready,
+            soft_state,
+            hard_state,
+            read_states: std::mem::take(&mut self.raft.read_states),
+            entries,
+            snapshot,
+            committed_entries,
+            messages,
+            messages_after_persist,
+            must_sync,
+        })
     }
 
+    /// Answers the messages that others get once the writes are durable.
     fn keep_for_advance(
         &mut self,
-        ready: &mut Ready,
         after_append: Vec<Message>,
-        storage_ack: Option<Message>,
+        storage_ack: StorageAck,
         applied: Option<AppliedBatch>,
-    ) {
+    ) -> Vec<Message> {
         let id = self.raft.id;
         // A leader acknowledges to itself, a follower to its leader: mostly it is all one or all the other.
         let (own_messages, others) = if after_append.iter().all(|m| m.to == id) {
@@ -174,40 +183,63 @@ impl<S: Storage> RawNode<S> {
         } else {
             after_append.into_iter().partition(|m| m.to == id)
         };
-        ready.messages_after_persist = others;
-        self.outstanding = Some(Outstanding { number: ready.number, own_messages, storage_ack, applied });
+        self.outstanding = Some(Outstanding { number: self.last_ready, own_messages, storage_ack, applied });
+        others
     }
 
-    fn push_storage_messages(&self, ready: &mut Ready, after_append: Vec<Message>, ack: Option<Message>) {
+    /// The append thread's work, if there is any.
+    fn append_message(
+        &self,
+        writes: &Writes<'_>,
+        after_append: Vec<Message>,
+        ack: StorageAck,
+    ) -> Option<Message> {
         let id = self.raft.id;
-        let writes = !ready.entries.is_empty() || ready.snapshot.is_some() || ready.hard_state.is_some();
-        if writes || !after_append.is_empty() {
-            let mut m = Message { from: id, ..Message::new(T::StorageAppend, LOCAL_APPEND_THREAD) };
-            m.entries = ready.entries.clone();
-            m.snapshot = ready.snapshot.clone().map(Box::new);
-            if let Some(hs) = ready.hard_state {
-                (m.term, m.vote, m.commit) = (hs.term, hs.vote, hs.commit);
-            }
-            // Own acknowledgements precede the storage's: the leader counts itself, then the log becomes stable.
-            m.responses = after_append;
-            m.responses.extend(ack);
-            ready.messages.push(m);
+        let any = !writes.entries.is_empty() || writes.snapshot.is_some() || writes.hard_state.is_some();
+        if !any && after_append.is_empty() {
+            return None;
         }
-        if !ready.committed_entries.is_empty() {
-            let mut m = Message { from: id, ..Message::new(T::StorageApply, LOCAL_APPLY_THREAD) };
-            m.entries = ready.committed_entries.clone();
-            let mut done = Message { from: LOCAL_APPLY_THREAD, ..Message::new(T::StorageApplyResp, id) };
-            done.entries = ready.committed_entries.clone();
-            m.responses = vec![done];
-            ready.messages.push(m);
-        }
+        let hard_state = writes.hard_state.unwrap_or_default();
+        // Own acknowledgements precede the storage's: the leader counts itself, then the log becomes stable.
+        let mut responses = after_append;
+        responses.extend(ack.into_message(id, writes.snapshot));
+        Some(Message {
+            from: id,
+            term: hard_state.term,
+            vote: hard_state.vote,
+            commit: hard_state.commit,
+            entries: writes.entries.to_vec(),
+            snapshot: writes.snapshot.map(|s| Box::new(s.clone())),
+            responses,
+            ..Message::new(T::StorageAppend, LOCAL_APPEND_THREAD)
+        })
     }
 
-    /// Everything that `ready` asked for is done: written, sent, applied or queued for that in order.
+    /// The apply thread's work, if there is any.
+    fn apply_message(&self, committed: &[Entry]) -> Option<Message> {
+        if committed.is_empty() {
+            return None;
+        }
+        let id = self.raft.id;
+        let done = Message {
+            from: LOCAL_APPLY_THREAD,
+            entries: committed.to_vec(),
+            ..Message::new(T::StorageApplyResp, id)
+        };
+        Some(Message {
+            from: id,
+            entries: committed.to_vec(),
+            responses: vec![done],
+            ..Message::new(T::StorageApply, LOCAL_APPLY_THREAD)
+        })
+    }
+
+    /// Everything that `ready` asked for is done (etcd's `RawNode.Advance`): written, sent, applied or queued for that
+    /// in order.
     ///
     /// # Errors
     /// `ready` is not the outstanding one, or the mode is asynchronous.
-    pub fn advance(&mut self, ready: Ready) -> Result<(), Error> {
+    pub fn advance(&mut self, mut ready: Ready) -> Result<(), Error> {
         if self.async_storage_writes {
             return Err(Error::WrongStorageMode { call: "advance", mode: "asynchronous" });
         }
@@ -220,13 +252,11 @@ impl<S: Storage> RawNode<S> {
             }
         };
         let mut own_messages = done.own_messages;
-        for m in own_messages.drain(..) {
+        for m in &mut own_messages {
             self.raft.step(m)?;
         }
-        self.spare.keep(ready, own_messages);
-        if let Some(ack) = &done.storage_ack {
-            self.raft.stored(ack)?;
-        }
+        self.spare.keep(&mut ready, &mut own_messages);
+        self.raft.stored(done.storage_ack)?;
         match &done.applied {
             Some(batch) => self.raft.applied(batch),
             None => Ok(()),

@@ -6,7 +6,8 @@ use crate::raft::{Role, SoftState};
 use crate::storage::Storage;
 use crate::tracker::{Progress, ProgressState};
 
-/// A node's state at a glance.
+/// A node's state at a glance: that of the paper's figure 2, and what reads (thesis, 6.4), transfers (3.10) and
+/// membership changes (4.1) add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This node.
@@ -33,7 +34,7 @@ pub struct Status {
     pub randomized_election_timeout: u32,
 }
 
-/// A leader's view of one peer.
+/// A leader's view of one peer (`nextIndex` and `matchIndex` of the paper's figure 2; flow control is etcd's).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Peer, or this node.
@@ -114,13 +115,13 @@ impl<S: Storage> RawNode<S> {
         self.raft.term
     }
 
-    /// True when this node would campaign if it heard nothing.
+    /// True when this node would campaign if it heard nothing: a voter (thesis, 4.2.1, for those who are not).
     #[must_use]
     pub fn promotable(&self) -> bool {
         self.raft.promotable()
     }
 
-    /// The configuration in force.
+    /// The configuration in force (thesis, chapter 4).
     #[must_use]
     pub fn conf_state(&self) -> ConfState {
         self.raft.conf_state()

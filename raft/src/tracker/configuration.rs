@@ -3,7 +3,7 @@
 use crate::proto::ConfState;
 use crate::quorum::{IdSet, JointConfig};
 
-/// Who votes, who learns. [`ConfState`] is its form for storage.
+/// Who votes (paper, 6; thesis, 4.3), who learns (thesis, 4.2.1). [`ConfState`] is its form for storage.
 ///
 /// Invariants, kept by `crate::confchange`:
 /// - `learners` is disjoint from both halves of `voters`;
@@ -13,7 +13,7 @@ use crate::quorum::{IdSet, JointConfig};
 pub struct Configuration {
     /// Voters of both halves.
     pub voters: JointConfig,
-    /// Learners.
+    /// Learners: non-voting members that catch up.
     pub learners: IdSet,
     /// Outgoing voters that become learners when the joint configuration is left.
     pub learners_next: IdSet,
@@ -22,7 +22,7 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// True between entering and leaving a joint configuration.
+    /// True between entering and leaving a joint configuration (C-old,new of the paper, 6).
     #[must_use]
     pub fn is_joint(&self) -> bool {
         !self.voters.outgoing.0.is_empty()

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::mutant::{self, Mutant};
 
-/// Messages in flight, limited by number and softly by payload bytes: the message that crosses the byte limit still
-/// goes out, the next one waits.
+/// Messages in flight (pipelining: thesis, 10.2.2), limited by number and softly by payload bytes: the message that
+/// crosses the byte limit still goes out, the next one waits.
 ///
 /// Invariant: `len <= max_msgs`, indexes ascend, `bytes` is the sum over the window.
 #[derive(Clone, Debug, Default)]

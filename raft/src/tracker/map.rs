@@ -2,11 +2,13 @@
 
 use super::Progress;
 
-/// A sorted table of progress. Lookups are binary searches, iteration is in ID order.
+/// A sorted table of progress (`nextIndex[]` and `matchIndex[]` of the paper's figure 2). Lookups are binary searches,
+/// iteration is in ID order.
 #[derive(Clone, Debug, Default)]
 pub struct ProgressMap(Vec<(u64, Progress)>);
 
 impl ProgressMap {
+    #[inline]
     fn position(&self, id: u64) -> Result<usize, usize> {
         self.0.binary_search_by_key(&id, |(peer, _)| *peer)
     }
@@ -61,8 +63,21 @@ impl ProgressMap {
         self.0.iter_mut().map(|(id, p)| (*id, p))
     }
 
+    /// Where `id` stands in ID order, until one is inserted or removed.
+    pub(crate) fn find(&self, id: u64) -> Option<usize> {
+        self.position(id).ok()
+    }
+
     /// The `at`-th peer in ID order; visiting by position leaves the table free for changes in between.
     pub(crate) fn id_at(&self, at: usize) -> Option<u64> {
         self.0.get(at).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn get_at(&self, at: usize) -> Option<(u64, &Progress)> {
+        self.0.get(at).map(|(id, pr)| (*id, pr))
+    }
+
+    pub(crate) fn get_at_mut(&mut self, at: usize) -> Option<&mut Progress> {
+        self.0.get_mut(at).map(|(_, pr)| pr)
     }
 }

@@ -10,43 +10,43 @@
 use super::Inflights;
 use crate::mutant::{self, Mutant};
 
-/// How entries are sent to a peer.
+/// How entries are sent to a peer: etcd's states around the search and the pipeline of the thesis, 10.2.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProgressState {
-    /// Where its log ends is a guess: one message at a time.
+    /// Where its log ends is a guess: one message at a time (paper, 5.3).
     #[default]
     Probe,
     /// It accepts what it gets: a pipeline.
     Replicate,
-    /// It needs entries that are compacted: nothing is sent until the snapshot is settled.
+    /// It needs entries that are compacted (paper, 7): nothing is sent until the snapshot is settled.
     Snapshot,
 }
 
 /// Progress of one peer, in the eyes of the leader.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Last entry known to be durable on the peer and equal to ours.
+    /// Last entry known to be durable on the peer and equal to ours (`matchIndex`, paper, figure 2).
     ///
     /// Invariant: `match_index < next`.
     pub match_index: u64,
-    /// First entry to send next.
+    /// First entry to send next (`nextIndex`, paper, figure 2).
     pub next: u64,
     /// Highest commit index sent. A message that carries it may get lost, so it is only a reason to save a message.
     pub(crate) sent_commit: u64,
-    /// Where the newest append to this peer stands in the leader's outbox, and in which filling of the outbox. As long as
-    /// it has not left, it can still take more.
+    /// Where the newest append to this peer stands in the leader's outbox, and in which filling of the outbox. As long
+    /// as it has not left, it can still take more.
     pub(crate) queued: Option<Queued>,
     /// How entries are sent.
     pub state: ProgressState,
     /// In [`ProgressState::Snapshot`], the index of the snapshot sent; else 0.
     pub pending_snapshot: u64,
-    /// Heard from since the last quorum check.
+    /// Heard from since the last quorum check (thesis, 6.2).
     pub recent_active: bool,
     /// Appends wait for the next heartbeat answer or acknowledgement.
     pub paused: bool,
     /// Messages on their way; only [`ProgressState::Replicate`] fills it.
     pub inflights: Inflights,
-    /// Not a voter in either half.
+    /// Not a voter in either half (thesis, 4.2.1).
     pub is_learner: bool,
 }
 

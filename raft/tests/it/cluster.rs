@@ -151,7 +151,7 @@ impl Member {
         wire.append(&mut ready.messages);
         let storage = self.raw.storage_mut();
         if let Some(s) = ready.snapshot.take() {
-            storage.apply_snapshot(s).unwrap();
+            storage.apply_snapshot(*s).unwrap();
         }
         storage.append(&ready.entries).unwrap();
         if let Some(hs) = ready.hard_state {

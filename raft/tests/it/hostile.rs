@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use stanchion_raft::{
-    ConfState, Config, Entry, EntryType, MemStorage, Message, MessageType, PeerStatus, RawNode, Snapshot,
-    SnapshotMetadata,
+    ConfState, Config, Entry, EntryType, Error, MemStorage, Message, MessageType, PeerStatus, RawNode,
+    Snapshot, SnapshotMetadata,
 };
+
+use crate::behaviour::solo::{Solo, append, entries, from};
 
 /// Small numbers meet each other; the large ones look for overflows.
 fn number() -> impl Strategy<Value = u64> {
@@ -159,7 +161,7 @@ fn work(node: &mut RawNode<MemStorage>) -> Result<(), stanchion_raft::Error> {
     }
     let mut ready = node.ready()?;
     if let Some(s) = ready.snapshot.take() {
-        node.storage_mut().apply_snapshot(s)?;
+        node.storage_mut().apply_snapshot(*s)?;
     }
     node.storage_mut().append(&ready.entries)?;
     for e in &ready.committed_entries {
@@ -177,4 +179,57 @@ proptest! {
     fn no_sequence_of_messages_panics(ops in proptest::collection::vec(op(), 1..60)) {
         run(ops);
     }
+}
+
+#[test]
+fn what_no_honest_peer_sends_is_refused_by_name_and_changes_nothing() {
+    use MessageType as T;
+    const FAR: u64 = (1 << 62) + 1;
+    let mut n = Solo::new(&[1, 1]);
+    n.node.step(from(2, T::Heartbeat, 3)).unwrap();
+    n.work();
+    let before = (n.node.status(), n.node.entry_term(2));
+    let read = |count| Message { entries: entries(0, &vec![0; count]), ..from(2, T::ReadIndex, 0) };
+    let snapshot = |index, term| {
+        let metadata = SnapshotMetadata { conf_state: ConfState::new(&[1], &[]), index, term };
+        Some(Box::new(Snapshot { metadata, ..Snapshot::default() }))
+    };
+    let mut gap = append(2, 3, (2, 1), &[2, 2], 0);
+    gap.entries[1].index += 1;
+    let mut overlapping = append(2, 3, (2, 1), &[2, 2], 0);
+    overlapping.entries[1].index -= 1;
+    let mut endless = append(2, 3, (u64::MAX, 1), &[], 0);
+    endless.entries = entries(0, &[3]);
+    let malformed = [
+        ("entries with a gap", gap),
+        ("entries that overlap", overlapping),
+        ("an index that would overflow", endless),
+        ("terms that descend", append(2, 3, (2, 1), &[3, 2], 0)),
+        ("an entry of a later term", append(2, 3, (2, 1), &[4], 0)),
+        ("a previous entry of a later term", append(2, 3, (2, 4), &[], 0)),
+        ("a term before the first entry", append(2, 3, (0, 1), &[], 0)),
+        ("a term from the far future", from(2, T::Heartbeat, FAR)),
+        ("an index out of range", Message { index: FAR, ..from(2, T::AppResp, 3) }),
+        ("a term of an entry out of range", Message { log_term: FAR, ..from(2, T::Vote, 4) }),
+        ("a commit index out of range", Message { commit: FAR, ..from(2, T::Heartbeat, 3) }),
+        ("a hint out of range", Message { reject: true, reject_hint: FAR, ..from(2, T::AppResp, 3) }),
+        ("a vote request without a term", from(2, T::Vote, 0)),
+        ("a heartbeat without a sender", from(0, T::Heartbeat, 3)),
+        ("a snapshot message without one", from(2, T::Snap, 3)),
+        ("a snapshot out of range", Message { snapshot: snapshot(FAR, 1), ..from(2, T::Snap, 3) }),
+        ("a snapshot of a later term", Message { snapshot: snapshot(9, 4), ..from(2, T::Snap, 3) }),
+        ("a read without a context", read(0)),
+        ("a read with two contexts", read(2)),
+    ];
+    for (what, m) in malformed {
+        let refused = n.node.step(m);
+        assert!(matches!(refused, Err(Error::Malformed { .. })), "{what}: {refused:?}");
+    }
+    let other = Message { to: 7, ..from(2, T::Heartbeat, 3) };
+    assert!(matches!(n.node.step(other), Err(Error::WrongReceiver { to: 7, id: 1, .. })));
+    for thread in [u64::MAX, u64::MAX - 1] {
+        assert!(matches!(n.node.step(from(thread, T::Heartbeat, 3)), Err(Error::LocalMessage { .. })));
+    }
+    assert_eq!((n.node.status(), n.node.entry_term(2)), before);
+    assert!(!n.node.has_ready());
 }

@@ -109,7 +109,10 @@ pub fn idle() -> RawNode<MemStorage> {
         id: 1,
         election_tick: 1 << 30,
         heartbeat_tick: 1,
+        max_size_per_msg: 1 << 20,
         max_inflight_msgs: 512,
+        check_quorum: true,
+        pre_vote: true,
         ..Config::default()
     };
     let storage = MemStorage::new_with_conf_state((vec![1, 2, 3], vec![]));

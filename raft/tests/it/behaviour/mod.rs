@@ -12,7 +12,7 @@ mod readies;
 mod reads;
 mod restarts;
 mod snapshots;
-mod solo;
+pub mod solo;
 mod terms;
 mod timers;
 mod transfers;

@@ -62,7 +62,7 @@ impl Solo {
             sent.append(&mut ready.messages);
             let storage = self.node.storage_mut();
             if let Some(snapshot) = ready.snapshot.take() {
-                storage.apply_snapshot(snapshot).unwrap();
+                storage.apply_snapshot(*snapshot).unwrap();
             }
             storage.append(&ready.entries).unwrap();
             if let Some(hard_state) = ready.hard_state {

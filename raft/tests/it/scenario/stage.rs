@@ -133,7 +133,7 @@ impl Stage {
     }
 
     fn finish(&mut self, id: u64, mut ready: Ready) -> Result<(), String> {
-        self.write(id, ready.snapshot.as_ref(), &ready.entries, ready.hard_state)?;
+        self.write(id, ready.snapshot.as_deref(), &ready.entries, ready.hard_state)?;
         for m in std::mem::take(&mut ready.messages_after_persist) {
             self.send(m);
         }
