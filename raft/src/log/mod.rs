@@ -19,7 +19,7 @@ use crate::mutant::{self, Mutant};
 use crate::proto::{Entry, Snapshot};
 use crate::storage::{Storage, StorageError};
 
-/// Index and term of an entry.
+/// Index and term of an entry: what identifies it (log matching, paper, 5.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryId {
     /// Position in the log.

@@ -13,7 +13,7 @@ use super::{
     EntryType, HardState, Message, MessageType, Snapshot, SnapshotMetadata,
 };
 
-/// Which generation's bytes [`Message::encode`] writes. Every generation reads all three.
+/// Which generation of etcd's bytes [`Message::encode`] writes. Every generation reads all three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WireForm {
     /// etcd up to 3.5: all scalars, and a snapshot in every message.

@@ -18,10 +18,10 @@ use bytes::Bytes;
 /// "No node": the absence of a leader, a vote or a transferee. Never a valid node ID.
 pub const NONE: u64 = 0;
 
-/// Address of the append thread in asynchronous storage writes. Never a valid node ID.
+/// Address of the append thread in asynchronous storage writes (etcd's `LocalAppendThread`). Never a valid node ID.
 pub const LOCAL_APPEND_THREAD: u64 = u64::MAX;
 
-/// Address of the apply thread in asynchronous storage writes. Never a valid node ID.
+/// Address of the apply thread in asynchronous storage writes (etcd's `LocalApplyThread`). Never a valid node ID.
 pub const LOCAL_APPLY_THREAD: u64 = u64::MAX - 1;
 
 /// Largest term or index that a message may carry. Beyond it arithmetic on positions could overflow; no honest

@@ -10,7 +10,7 @@ pub use self::joint::JointConfig;
 pub use self::majority::MajorityConfig;
 pub use self::set::IdSet;
 
-/// How an election stands.
+/// How an election stands (paper, 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteResult {
     /// Outstanding answers decide.

@@ -198,8 +198,7 @@ fn what_no_honest_peer_sends_is_refused_by_name_and_changes_nothing() {
     gap.entries[1].index += 1;
     let mut overlapping = append(2, 3, (2, 1), &[2, 2], 0);
     overlapping.entries[1].index -= 1;
-    let mut endless = append(2, 3, (u64::MAX, 1), &[], 0);
-    endless.entries = entries(0, &[3]);
+    let endless = Message { index: u64::MAX, log_term: 1, entries: entries(0, &[3]), ..from(2, T::App, 3) };
     let malformed = [
         ("entries with a gap", gap),
         ("entries that overlap", overlapping),
