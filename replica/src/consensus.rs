@@ -17,6 +17,7 @@ use stanchion_raft::{
 use crate::boot::RaftStart;
 use crate::reads::{Granted, Reads, Round};
 use crate::release::{Release, ReleasePolicy};
+use crate::stall::Stall;
 
 /// Ticks and limits.
 #[derive(Clone, Debug)]
@@ -132,6 +133,8 @@ pub struct Consensus {
     member_id: u64,
     reads: Reads,
     read_retry_ticks: u32,
+    election_ticks: u32,
+    stall: Stall,
     leadership: Leadership,
     policy: ReleasePolicy,
     /// Index and term of the last entry that is applied since the start.
@@ -178,6 +181,8 @@ impl Consensus {
             member_id,
             reads: Reads::new(member_id, config.start_id),
             read_retry_ticks: config.read_retry_ticks,
+            election_ticks: config.election_ticks,
+            stall: Stall::default(),
             leadership: Leadership::default(),
             policy: config.release,
             last_applied: None,
@@ -192,7 +197,14 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError`]: stop.
     pub fn handle_tick(&mut self) -> Result<(), ConsensusError> {
-        self.node.tick()?;
+        self.stall.tick();
+        if !self.disk_hangs() {
+            self.node.tick()?;
+        } else if self.node.is_leader() {
+            self.give_up_leadership()?;
+            // A quorum that hears nothing answers nothing: raft's own check ends what is left of this leadership.
+            self.node.tick()?;
+        }
         if let Some(attempt) = self.reads.tick(self.read_retry_ticks) {
             self.ask(attempt)?;
         }
@@ -204,7 +216,31 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError`]: [`is_fatal`](ConsensusError::is_fatal) says whether to stop or to log it.
     pub fn handle_message(&mut self, message: Message) -> Result<(), ConsensusError> {
+        if message.msg_type == MessageType::TimeoutNow && self.disk_hangs() {
+            // Who cannot write must not lead; the leader that offers it gives up waiting after an election timeout.
+            return Ok(());
+        }
         Ok(self.node.step(message)?)
+    }
+
+    /// Brings the next election nearer by `ticks` if no leader is known: at a start there is nobody to be disturbed.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn advance_election(&mut self, ticks: u32) -> Result<(), ConsensusError> {
+        for _ in 0..ticks {
+            if self.node.leader() == 0 {
+                self.node.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log writer has had work for an election timeout and has given nothing back. A member in that state hands
+    /// leadership over, and does not campaign: the others go on without it. One that is alone has nobody to give way to.
+    #[must_use]
+    pub fn disk_hangs(&self) -> bool {
+        self.stall.ticks() >= self.election_ticks && !self.is_only_voter()
     }
 
     /// A snapshot of the state at `index` is about to leave for a member.
@@ -252,6 +288,7 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError`]: stop.
     pub fn handle_appended(&mut self, work: AppendWork) -> Result<(), ConsensusError> {
+        self.stall.take_back();
         let hard_state = work.hard_state();
         let Message { entries, snapshot, responses, .. } = work.message;
         let log = self.node.storage_mut();
@@ -372,7 +409,12 @@ impl Consensus {
                 self.ask(attempt)?;
             }
         }
-        Ok(std::mem::take(&mut self.outputs))
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.stall.hand_out(outputs.append.len());
+        if self.is_muted() {
+            outputs.messages.retain(|m| !matches!(m.msg_type, MessageType::Heartbeat | MessageType::App));
+        }
+        Ok(outputs)
     }
 
     /// The leader, role and term now.
@@ -422,6 +464,26 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn transfer_leader(&mut self, member_id: u64) -> Result<(), ConsensusError> {
         Ok(self.node.transfer_leader(member_id)?)
+    }
+
+    /// Offers leadership to the voter that has the most, until this leader falls silent.
+    fn give_up_leadership(&mut self) -> Result<(), ConsensusError> {
+        if self.is_muted() {
+            return Ok(());
+        }
+        let voters = self.node.conf_state().voters;
+        let others = voters.into_iter().filter(|id| *id != self.member_id);
+        let live = others.filter_map(|id| self.node.peer(id)).filter(|peer| peer.recent_active);
+        match live.max_by_key(|peer| (peer.match_index, peer.id)).map(|peer| peer.id) {
+            Some(successor) => self.transfer_leader(successor),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody has taken leadership over in half an election timeout: followers that hear nothing elect somebody, so a
+    /// leader whose disk hangs lets them hear nothing. What is not sent is as good as lost on the way.
+    fn is_muted(&self) -> bool {
+        self.disk_hangs() && self.stall.ticks() >= self.election_ticks + self.election_ticks / 2
     }
 
     /// Asks for a round of reads. Where raft holds too many already, the retry asks again.

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod boot;
 pub mod change;
 pub mod consensus;
+pub mod corruption;
 pub mod force;
 pub mod history;
 pub mod journal;
@@ -17,6 +18,7 @@ pub mod older;
 mod reads;
 mod release;
 pub mod snapshot;
+mod stall;
 pub mod version;
 
 pub use reads::{Granted, Round};

@@ -9,10 +9,10 @@ use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::{RequestKind, wrap};
 use stanchion_disk::RealDisk;
 use stanchion_mvcc::{Store, StoreOptions};
-use stanchion_raft::{Message, Role};
+use stanchion_raft::{Message, MessageType, Role};
 use stanchion_replica::apply::{Applier, Config, Effect};
 use stanchion_replica::boot::{Booted, Bootstrap, Layout, NewCluster, boot, install_database};
-use stanchion_replica::consensus::{Consensus, ConsensusConfig};
+use stanchion_replica::consensus::{AppendWork, Consensus, ConsensusConfig};
 use stanchion_replica::journal::{Journal, Retention};
 use stanchion_replica::snapshot::of_image;
 use stanchion_replica::{Granted, ReleasePolicy, Round};
@@ -39,6 +39,10 @@ pub(crate) struct Member {
     pub(crate) installed: usize,
     pub(crate) hub: stanchion_watch::Hub,
     requests: u64,
+    /// The disk takes what it is given and gives nothing back.
+    hangs: bool,
+    /// What it has not given back.
+    held: Vec<AppendWork>,
 }
 
 pub(crate) fn founders(names: &[&str], own: &str) -> NewCluster {
@@ -97,6 +101,8 @@ impl Member {
             releases: 0,
             hub,
             requests: 0,
+            hangs: false,
+            held: Vec::new(),
         }
     }
 
@@ -111,12 +117,7 @@ impl Member {
                 self.send_database(message);
             }
             for work in outputs.append {
-                self.journal.append(&work).expect("the log takes it");
-                self.journal.sync().expect("the log is durable");
-                if let Some(snapshot) = work.snapshot() {
-                    self.install(snapshot.metadata.index);
-                }
-                self.consensus.handle_appended(work).expect("raft goes on");
+                if self.hangs { self.held.push(work) } else { self.write(work) }
             }
             for work in outputs.apply {
                 let done = self.applier.apply_work(0, work, |_, _| {}).expect("the store takes it");
@@ -141,6 +142,28 @@ impl Member {
             if idle {
                 return;
             }
+        }
+    }
+
+    fn write(&mut self, work: AppendWork) {
+        self.journal.append(&work).expect("the log takes it");
+        self.journal.sync().expect("the log is durable");
+        if let Some(snapshot) = work.snapshot() {
+            self.install(snapshot.metadata.index);
+        }
+        self.consensus.handle_appended(work).expect("raft goes on");
+    }
+
+    /// From now on the disk gives nothing back.
+    pub(crate) fn hang(&mut self) {
+        self.hangs = true;
+    }
+
+    /// The disk gives back all that it owes, and goes on.
+    pub(crate) fn wake(&mut self) {
+        self.hangs = false;
+        for work in std::mem::take(&mut self.held) {
+            self.write(work);
         }
     }
 
@@ -229,11 +252,13 @@ pub(crate) struct Cluster {
     pub(crate) cut_off: Vec<u64>,
     /// So many databases are lost on their way.
     pub(crate) lose_databases: usize,
+    /// Offers of leadership are lost.
+    lose_offers: bool,
 }
 
 impl Cluster {
     pub(crate) fn new(members: Vec<Member>) -> Cluster {
-        Cluster { members, wire: VecDeque::new(), cut_off: Vec::new(), lose_databases: 0 }
+        Cluster { members, wire: VecDeque::new(), cut_off: Vec::new(), lose_databases: 0, lose_offers: false }
     }
 
     /// Carries messages and does work until nothing moves.
@@ -248,6 +273,9 @@ impl Cluster {
                 return;
             }
             for message in std::mem::take(&mut self.wire) {
+                if self.lose_offers && message.msg_type == MessageType::TimeoutNow {
+                    continue;
+                }
                 if self.cut_off.contains(&message.to) || self.cut_off.contains(&message.from) {
                     continue;
                 }
@@ -291,6 +319,13 @@ impl Cluster {
             }
             self.settle();
         }
+    }
+
+    /// One tick in which no offer of leadership arrives.
+    pub(crate) fn tick_without_offers(&mut self) {
+        self.lose_offers = true;
+        self.tick(1);
+        self.lose_offers = false;
     }
 
     pub(crate) fn leader(&mut self) -> &mut Member {
