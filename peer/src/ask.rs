@@ -1,6 +1,7 @@
 //! Questions to other members that are not raft's: who is in the cluster, which release runs, leases, hashes.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +14,15 @@ use tokio::time::timeout;
 use crate::client::{Connection, Waits, Whole, full, read_whole, timed_out};
 use crate::handler::{HashKv, MemberInfo, VersionInfo};
 use crate::identity::CLUSTER_ID;
+use crate::idle::Idle;
 use crate::serve::{HashAnswer, parse_members};
 use crate::url::{PeerUrl, PeerUrlError};
 
 /// Largest answer in bytes; the keys of a lease can be many.
 const ANSWER_LIMIT: usize = 100 << 20;
+
+/// The one question that changes something each time it is asked.
+const PROMOTE: &str = "/members/promote/";
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +51,24 @@ pub enum AskError {
     },
 }
 
-/// Asks other members, with a limit on the time of each question.
-#[derive(Clone, Copy, Debug)]
+/// Asks other members, with a limit on the time of each question. Clones share their idle connections.
+#[derive(Clone, Debug)]
 pub struct Asker {
     limit: Duration,
+    idle: Arc<Idle>,
 }
 
 impl Asker {
     /// Questions take `limit` at most, dialling included.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit }
+        Self { limit, idle: Arc::default() }
+    }
+
+    /// The same with another limit.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, idle: self.idle.clone() }
     }
 
     /// The members that the one at `url` knows, and its cluster's id.
@@ -139,7 +151,7 @@ impl Asker {
         member_id: u64,
         token: Option<&str>,
     ) -> Result<Vec<MemberInfo>, AskError> {
-        const PATH: &str = "/members/promote/";
+        const PATH: &str = PROMOTE;
         let mut headers = HeaderMap::new();
         if let Some(token) = token.and_then(|token| HeaderValue::from_str(token).ok()) {
             headers.insert(http::header::AUTHORIZATION, token);
@@ -193,18 +205,53 @@ impl Asker {
         body: Option<Bytes>,
         headers: HeaderMap,
     ) -> Result<Whole, AskError> {
-        let url: PeerUrl = url.parse()?;
-        let asking = async {
-            let waits = Waits { dial: self.limit, write: self.limit };
-            let mut connection = Connection::open(&url, waits).await?;
-            let response = connection.send(method, path, headers, full(body.unwrap_or_default())).await?;
-            read_whole(response, ANSWER_LIMIT).await
-        };
-        let whole = timeout(self.limit, asking).await.map_err(|_| timed_out(kind))??;
+        let question = Question { method, path, headers, body: body.unwrap_or_default() };
+        let asked = timeout(self.limit, self.ask_somehow(url, kind, &question)).await;
+        let whole = asked.map_err(|_| timed_out(kind))??;
         if whole.status == StatusCode::OK {
             Ok(whole)
         } else {
             Err(AskError::Refused { status: whole.status, text: whole.text() })
         }
     }
+    /// On a connection that is there, or on a new one. The other end may just have closed what was kept: then the question
+    /// is put again, unless it could be taken for a second one.
+    async fn ask_somehow(
+        &self,
+        url: &str,
+        kind: &'static str,
+        question: &Question<'_>,
+    ) -> Result<Whole, AskError> {
+        if kind != PROMOTE
+            && let Some(kept) = self.idle.take(url)
+            && let Ok(whole) = self.ask_on(kept, url, question).await
+        {
+            return Ok(whole);
+        }
+        let target: PeerUrl = url.parse()?;
+        let waits = Waits { dial: self.limit, write: self.limit };
+        let connection = Connection::open(&target, waits).await?;
+        Ok(self.ask_on(connection, url, question).await?)
+    }
+
+    async fn ask_on(
+        &self,
+        mut connection: Connection,
+        url: &str,
+        question: &Question<'_>,
+    ) -> io::Result<Whole> {
+        let Question { method, path, headers, body } = question;
+        let response = connection.send(method.clone(), path, headers.clone(), full(body.clone())).await?;
+        let whole = read_whole(response, ANSWER_LIMIT).await?;
+        self.idle.put(url, connection);
+        Ok(whole)
+    }
+}
+
+/// What is asked.
+struct Question<'a> {
+    method: Method,
+    path: &'a str,
+    headers: HeaderMap,
+    body: Bytes,
 }

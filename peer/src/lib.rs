@@ -22,6 +22,7 @@ mod client;
 pub mod codec;
 mod handler;
 mod identity;
+mod idle;
 mod io;
 mod peer;
 mod pipeline;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use stanchion_raft::{Message, MessageType};
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::client::{Connection, Whole, full, read_whole, timed_out};
 use crate::codec::SENT_FORM;
 use crate::handler::SnapshotOutcome;
+use crate::idle::IDLE_LIMIT;
 use crate::shared::Shared;
 use crate::status::Status;
 use crate::url::UrlPick;
@@ -20,8 +21,6 @@ use crate::url::UrlPick;
 pub(crate) const PIPELINE_QUEUE: usize = 64;
 /// Senders for one peer.
 pub(crate) const PIPELINE_SENDERS: usize = 4;
-/// A connection that was idle for longer is not used again: the other end closes it after 5 seconds.
-const IDLE_LIMIT: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: usize = 64 << 10;
 
 /// Why a post has failed.

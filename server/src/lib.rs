@@ -6,6 +6,7 @@
 pub mod auto_compaction;
 pub mod config;
 pub mod demo;
+pub mod discovery;
 pub mod front;
 pub mod lifecycle;
 pub mod listeners;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::auto_compaction;
 use crate::config::{Config, ETCD_VERSION, GATES, Notice, Stage};
+use crate::discovery;
 use crate::front::{Front, Limits, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
 use crate::listeners::{self, Bound};
@@ -28,7 +29,7 @@ use crate::member::{Caller, MemberHandle};
 use crate::metrics::Metrics;
 use crate::peers::{self, PeersConfig};
 use crate::refusal;
-use crate::runtime::{Runtime, RuntimeConfig, StartError};
+use crate::runtime::{CorruptionChecks, Runtime, RuntimeConfig, StartError};
 
 /// Runs a member until it is told to stop.
 ///
@@ -62,6 +63,7 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     let metrics = Arc::new(Metrics::new(config.extensive_metrics).context("metrics")?);
     let (bootstrap, acquainted) = begin(config).await?;
     let runtime = Runtime::start(runtime_config(config, bootstrap, acquainted)?, &metrics)
+        .await
         .map_err(|error| refused_start(error, &config.data_dir))?;
     let member = runtime.member();
     name_member(&metrics, config, member.standing().member_id);
@@ -81,6 +83,7 @@ async fn serve_member(config: &Config) -> Result<Stop> {
         tracing::warn!(%error, "failed to update cluster version");
     }
 
+    runtime.keep_comparing(corruption_checks(config));
     defragment_at_start(&member, config).await;
     let compacting = tokio::spawn(auto_compaction::run(config.auto_compaction, member.clone()));
     let front = Front::new(member, limits(config), metrics);
@@ -188,12 +191,16 @@ fn name_member(metrics: &Metrics, config: &Config, member_id: u64) {
 
 /// How a member without a log begins, and whom it knows of: what its cluster says of it if one is running.
 async fn begin(config: &Config) -> Result<(Bootstrap, Vec<(u64, Vec<String>)>)> {
-    let given = new_cluster(config);
     let has_log = wal::exists(&RealDisk, &Layout::new(&config.data_dir, Some(&config.wal_dir)).wal);
     let has_log = has_log.with_context(|| format!("the log {} cannot be read", config.wal_dir.display()))?;
     if has_log {
-        return Ok((Bootstrap::New(given), Vec::new()));
+        return Ok((
+            Bootstrap::New(new_cluster(config, &config.initial_cluster, &config.initial_cluster_token)),
+            Vec::new(),
+        ));
     }
+    let (list, token) = discovery::initial_cluster(config).await?;
+    let given = new_cluster(config, &list, &token);
     if config.join_existing {
         let joined = peers::join(&given, config.max_learners).await?;
         let id = format!("{:x}", joined.identity.member_id);
@@ -201,10 +208,17 @@ async fn begin(config: &Config) -> Result<(Bootstrap, Vec<(u64, Vec<String>)>)> 
         return Ok((Bootstrap::Join(joined.identity), joined.others));
     }
     // A wrong list is refused where it is used.
-    if let Ok(identity) = given.identity() {
-        peers::check_new(&given, identity.member_id).await?;
+    let Ok(identity) = given.identity() else { return Ok((Bootstrap::New(given), Vec::new())) };
+    peers::check_new(&given, identity.member_id).await?;
+    match discovery::await_founders(config, identity.member_id).await {
+        Ok(Some(list)) => Ok((Bootstrap::New(new_cluster(config, &list, &token)), Vec::new())),
+        Ok(None) => Ok((Bootstrap::New(given), Vec::new())),
+        Err(error) => {
+            tracing::warn!(token, "failed to bootstrap; discovery token was already used");
+            tracing::warn!("do not reuse discovery token; generate a new one to bootstrap a cluster");
+            Err(anyhow::Error::from(error).context("failed to join discovery cluster"))
+        }
     }
-    Ok((Bootstrap::New(given), Vec::new()))
 }
 
 fn runtime_config(
@@ -240,6 +254,8 @@ fn runtime_config(
         strict_reconfig_check: config.strict_reconfig_check,
         warning_apply_duration: config.warning_apply_duration,
         hold_cluster_version: config.hold_cluster_version,
+        corruption: corruption_checks(config),
+        initial_election_tick_advance: config.initial_election_tick_advance,
         peers: PeersConfig {
             advertised: config.initial_advertise_peer_urls.iter().map(ToString::to_string).collect(),
             acquainted,
@@ -250,21 +266,30 @@ fn runtime_config(
     })
 }
 
+fn corruption_checks(config: &Config) -> CorruptionChecks {
+    let gates = &config.feature_gates;
+    CorruptionChecks {
+        initial: gates.enabled("InitialCorruptCheck"),
+        period: (!config.corrupt_check_time.is_zero()).then_some(config.corrupt_check_time),
+        compaction_period: gates.enabled("CompactHashCheck").then_some(config.compact_hash_check_time),
+    }
+}
+
 /// A count of files; beyond what can be counted is as good as all.
 fn count(files: u64) -> usize {
     usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 /// `name=url,name=url,…`; a name that comes again adds a URL to its member.
-fn new_cluster(config: &Config) -> NewCluster {
+fn new_cluster(config: &Config, list: &str, token: &str) -> NewCluster {
     let mut members: Vec<(String, Vec<String>)> = Vec::new();
-    for (name, url) in config.initial_cluster.split(',').filter_map(|item| item.trim().split_once('=')) {
+    for (name, url) in list.split(',').filter_map(|item| item.trim().split_once('=')) {
         match members.iter_mut().find(|(known, _)| known == name) {
             Some((_, urls)) => urls.push(url.to_owned()),
             None => members.push((name.to_owned(), vec![url.to_owned()])),
         }
     }
-    NewCluster { token: config.initial_cluster_token.clone(), members, name: config.name.clone() }
+    NewCluster { token: token.to_owned(), members, name: config.name.clone() }
 }
 
 fn limits(config: &Config) -> Limits {

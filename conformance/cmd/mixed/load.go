@@ -7,7 +7,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"stanchion.invalid/conformance/internal/members"
 )
 
 // load writes all the while, to any member, and remembers what was acknowledged. A watch goes along, at whatever member is there.
@@ -23,7 +24,7 @@ type load struct {
 
 const prefix = "load/"
 
-func startLoad(c *cluster) (*load, error) {
+func startLoad(c *members.Cluster) (*load, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{stop: cancel, acked: map[string]int64{}, watched: map[int64]bool{}}
 	for w := range 2 {
@@ -32,9 +33,9 @@ func startLoad(c *cluster) (*load, error) {
 			defer l.done.Done()
 			for n := 0; ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("%s%d/%06d", prefix, w, n)
-				members := c.now()
-				m := members[(n+w)%len(members)]
-				_ = m.with(2*time.Second, func(call context.Context, cl *clientv3.Client) error {
+				all := c.Members()
+				m := all[(n+w)%len(all)]
+				_ = m.With(2*time.Second, func(call context.Context, cl *clientv3.Client) error {
 					put, err := cl.Put(call, key, key)
 					if err == nil {
 						l.mu.Lock()
@@ -46,9 +47,7 @@ func startLoad(c *cluster) (*load, error) {
 			}
 		}()
 	}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: c.endpoints(), DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
-	})
+	client, err := members.Connect(c.Endpoints()...)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +55,7 @@ func startLoad(c *cluster) (*load, error) {
 	go func() {
 		defer l.done.Done()
 		for ctx.Err() == nil {
-			client.SetEndpoints(c.endpoints()...)
+			client.SetEndpoints(c.Endpoints()...)
 			time.Sleep(100 * time.Millisecond)
 		}
 	}()
@@ -83,7 +82,7 @@ func startLoad(c *cluster) (*load, error) {
 
 // end stops the writers, and waits until the watch has shown everything that was acknowledged.
 func (l *load) end() error {
-	missing := retry(30*time.Second, func() error {
+	missing := members.Retry(30*time.Second, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for key, revision := range l.acked {
@@ -103,10 +102,10 @@ func (l *load) end() error {
 }
 
 // everywhere checks that each member has what was acknowledged.
-func (l *load) everywhere(c *cluster) error {
-	for _, m := range c.members {
+func (l *load) everywhere(c *members.Cluster) error {
+	for _, m := range c.Members() {
 		found := map[string]bool{}
-		err := m.with(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 			all, err := cl.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 			if err == nil {
 				for _, kv := range all.Kvs {

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"stanchion.invalid/conformance/internal/harness"
+	"stanchion.invalid/conformance/internal/members"
 )
 
 func main() {
@@ -31,9 +32,9 @@ func main() {
 }
 
 func judge(j *harness.Judge, release string, releases []string) error {
-	c, err := newCluster(j.Temp(fmt.Sprintf("%s-%s", release, releases[0])), releases...)
+	c, err := members.NewCluster(j.Temp(fmt.Sprintf("%s-%s", release, releases[0])), releases...)
 	if c != nil {
-		defer c.end()
+		defer c.End()
 	}
 	j.Check(err, "%v: a cluster", releases)
 	if err != nil {
@@ -44,25 +45,25 @@ func judge(j *harness.Judge, release string, releases []string) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range c.members {
-		j.Check(c.lead(m), "%v: %s leads", releases, m)
-		j.Check(readWhatWasWritten(c, m.name), "%v: written at any member, read at all, while %s leads", releases, m)
+	for _, m := range c.Members() {
+		j.Check(c.Lead(m), "%v: %s leads", releases, m)
+		j.Check(readWhatWasWritten(c, m.Name), "%v: written at any member, read at all, while %s leads", releases, m)
 		j.Check(leases(c), "%v: leases at any member, while %s leads", releases, m)
 	}
-	for i := range c.members {
-		leader, err := c.leader()
+	for i := range c.Members() {
+		leader, err := c.Leader()
 		if err != nil {
 			return err
 		}
-		victim := c.members[i]
-		victim.kill()
-		other := c.members[(i+1)%len(c.members)]
-		j.Check(retry(20*time.Second, func() error { return put(other, "after-kill", victim.name) }),
+		victim := c.Members()[i]
+		victim.Kill()
+		other := c.Members()[(i+1)%len(c.Members())]
+		j.Check(members.Retry(20*time.Second, func() error { return put(other, "after-kill", victim.Name) }),
 			"%v: writes go on after kill -9 of %s (leader was %s)", releases, victim, leader)
-		if err := victim.start(c.initial(), "new"); err != nil {
+		if err := victim.Start(c.Initial(), "new"); err != nil {
 			return err
 		}
-		j.Check(victim.awaitReady(), "%v: %s comes back", releases, victim)
+		j.Check(victim.AwaitReady(), "%v: %s comes back", releases, victim)
 	}
 	for _, to := range []string{harness.Ours, release} {
 		if err := replaceAll(j, c, to); err != nil {
@@ -75,18 +76,18 @@ func judge(j *harness.Judge, release string, releases []string) error {
 	return nil
 }
 
-func put(m *member, key, value string) error {
-	return m.with(3*time.Second, func(ctx context.Context, c *clientv3.Client) error {
+func put(m *members.Member, key, value string) error {
+	return m.With(3*time.Second, func(ctx context.Context, c *clientv3.Client) error {
 		_, err := c.Put(ctx, key, value)
 		return err
 	})
 }
 
 // named asks every member, locally, for all members.
-func named(c *cluster) error {
-	return retry(20*time.Second, func() error {
-		for _, m := range c.members {
-			err := m.with(3*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+func named(c *members.Cluster) error {
+	return members.Retry(20*time.Second, func() error {
+		for _, m := range c.Members() {
+			err := m.With(3*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 				list, err := cl.MemberList(ctx)
 				if err != nil {
 					return err
@@ -106,14 +107,14 @@ func named(c *cluster) error {
 	})
 }
 
-func readWhatWasWritten(c *cluster, value string) error {
-	for _, writer := range c.members {
-		mark := value + "/" + writer.name
-		if err := retry(10*time.Second, func() error { return put(writer, "mark", mark) }); err != nil {
+func readWhatWasWritten(c *members.Cluster, value string) error {
+	for _, writer := range c.Members() {
+		mark := value + "/" + writer.Name
+		if err := members.Retry(10*time.Second, func() error { return put(writer, "mark", mark) }); err != nil {
 			return fmt.Errorf("put at %s: %w", writer, err)
 		}
-		for _, reader := range c.members {
-			err := reader.with(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		for _, reader := range c.Members() {
+			err := reader.With(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 				got, err := cl.Get(ctx, "mark")
 				if err == nil && (len(got.Kvs) != 1 || string(got.Kvs[0].Value) != mark) {
 					err = fmt.Errorf("stale: %v", got.Kvs)
@@ -129,10 +130,10 @@ func readWhatWasWritten(c *cluster, value string) error {
 }
 
 // leases grants at one member and renews and looks up at the others.
-func leases(c *cluster) error {
-	for i, m := range c.members {
+func leases(c *members.Cluster) error {
+	for i, m := range c.Members() {
 		var id clientv3.LeaseID
-		err := m.with(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		err := m.With(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 			grant, err := cl.Grant(ctx, 600)
 			if err == nil {
 				id = grant.ID
@@ -142,9 +143,9 @@ func leases(c *cluster) error {
 		if err != nil {
 			return fmt.Errorf("grant at %s: %w", m, err)
 		}
-		for k := 1; k < len(c.members); k++ {
-			other := c.members[(i+k)%len(c.members)]
-			err := other.with(8*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		for k := 1; k < len(c.Members()); k++ {
+			other := c.Members()[(i+k)%len(c.Members())]
+			err := other.With(8*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 				renewed, err := cl.KeepAliveOnce(ctx, id)
 				if err != nil {
 					return err
@@ -164,11 +165,11 @@ func leases(c *cluster) error {
 }
 
 // sameHistory compares the hash at one revision that all members have reached.
-func sameHistory(c *cluster) error {
+func sameHistory(c *members.Cluster) error {
 	var revision int64
 	var hash uint32
-	for i, m := range c.members {
-		err := m.with(10*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+	for i, m := range c.Members() {
+		err := m.With(10*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 			// A linearizable read brings the member to what was written before.
 			got, err := cl.Get(ctx, "mark")
 			if err != nil {
@@ -177,7 +178,7 @@ func sameHistory(c *cluster) error {
 			if i == 0 {
 				revision = got.Header.Revision
 			}
-			answer, err := cl.HashKV(ctx, m.client, revision)
+			answer, err := cl.HashKV(ctx, m.Client, revision)
 			if err != nil {
 				return err
 			}
@@ -197,76 +198,21 @@ func sameHistory(c *cluster) error {
 }
 
 // replaceAll replaces the members one by one, under load, by fresh ones of another kind.
-func replaceAll(j *harness.Judge, c *cluster, to string) error {
-	for place := range c.members {
-		old := c.members[place]
-		if old.release == to {
+func replaceAll(j *harness.Judge, c *members.Cluster, to string) error {
+	for place := range c.Members() {
+		old := c.Members()[place]
+		if old.Release == to {
 			continue
 		}
-		fresh, err := newMember(c.dir, fmt.Sprintf("r%d", c.joined), to)
+		fresh, err := members.New(c.Dir, fmt.Sprintf("%s%d", to, place), to)
 		if err != nil {
 			return err
 		}
-		c.joined++
-		j.Check(c.replace(place, fresh), "%s takes the place of %s", fresh, old)
+		// The last of each kind joins as a learner and is promoted.
+		asLearner := place == len(c.Members())-1
+		how := map[bool]string{true: " as a learner that is promoted", false: ""}[asLearner]
+		j.Check(c.Replace(place, fresh, asLearner), "%s takes the place of %s%s", fresh, old, how)
 		j.Check(sameHistory(c), "HashKV is the same on all, with %s", fresh)
 	}
 	return nil
-}
-
-// replace removes a member, adds another one and starts it. A cluster takes the next change only when all members have
-// been connected for a while.
-func (c *cluster) replace(place int, fresh *member) error {
-	old := c.members[place]
-	status, err := old.status()
-	if err != nil {
-		return err
-	}
-	asked := c.members[(place+1)%len(c.members)]
-	change := func(what string, call func(context.Context, *clientv3.Client) error) error {
-		if err := retry(40*time.Second, func() error { return asked.with(8*time.Second, call) }); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-		return nil
-	}
-	if err := change("remove", func(ctx context.Context, cl *clientv3.Client) error {
-		list, err := cl.MemberList(ctx)
-		if err != nil {
-			return err
-		}
-		for _, m := range list.Members {
-			if m.ID == status.Header.MemberId {
-				_, err := cl.MemberRemove(ctx, m.ID)
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	select {
-	case <-old.exited:
-	case <-time.After(20 * time.Second):
-		return fmt.Errorf("%s was removed and has not stopped", old)
-	}
-	if err := change("add", func(ctx context.Context, cl *clientv3.Client) error {
-		list, err := cl.MemberList(ctx)
-		if err != nil {
-			return err
-		}
-		for _, m := range list.Members {
-			if len(m.PeerURLs) == 1 && m.PeerURLs[0] == fresh.peer {
-				return nil
-			}
-		}
-		_, err = cl.MemberAdd(ctx, []string{fresh.peer})
-		return err
-	}); err != nil {
-		return err
-	}
-	c.put(place, fresh)
-	if err := fresh.start(c.initial(), "existing"); err != nil {
-		return err
-	}
-	return fresh.awaitReady()
 }

@@ -7,6 +7,7 @@ use super::gates::{self, FeatureGates};
 use super::settings::Settings;
 use super::urls::{self, Endpoint};
 use super::{Refusal, duration};
+use crate::discovery::registry::Discovery;
 
 /// How automatic compaction chooses what to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,12 @@ pub struct Config {
     pub join_existing: bool,
     /// Salt of ids.
     pub initial_cluster_token: String,
+    /// The registry in which founders meet.
+    pub discovery: Option<Discovery>,
+    /// The domain whose SRV records name the founders.
+    pub discovery_srv: Option<String>,
+    /// Suffix of the SRV services' names; may be empty.
+    pub discovery_srv_name: String,
     /// Client URLs published to the cluster.
     pub advertise_client_urls: Vec<Endpoint>,
     /// Refuse membership changes that would lose the quorum.
@@ -201,6 +208,9 @@ impl Config {
             initial_cluster,
             join_existing: s.text("initial-cluster-state") == "existing",
             initial_cluster_token: s.text("initial-cluster-token"),
+            discovery: s.is_set("discovery-endpoints").then(|| discovery(s)),
+            discovery_srv: Some(s.text("discovery-srv")).filter(|domain| !domain.is_empty()),
+            discovery_srv_name: s.text("discovery-srv-name"),
             advertise_client_urls: endpoints(s, "advertise-client-urls")?,
             strict_reconfig_check: s.bool("strict-reconfig-check"),
             pre_vote: s.bool("pre-vote"),
@@ -240,6 +250,26 @@ impl Config {
             by_hand: s.is_empty(),
             unsafe_no_fsync: s.bool("unsafe-no-fsync"),
         })
+    }
+}
+
+fn discovery(s: &Settings) -> Discovery {
+    let (user, password) = (s.text("discovery-user"), s.text("discovery-password"));
+    let user = match user.split_once(':') {
+        Some((name, password)) => Some((name.to_owned(), password.to_owned())),
+        None if user.is_empty() => None,
+        None => Some((user, password)),
+    };
+    Discovery {
+        endpoints: s.list("discovery-endpoints"),
+        token: s.text("discovery-token"),
+        dial_timeout: positive(s, "discovery-dial-timeout", Duration::from_secs(2)),
+        request_timeout: positive(s, "discovery-request-timeout", Duration::from_secs(5)),
+        keepalive: (
+            positive(s, "discovery-keepalive-time", Duration::from_secs(2)),
+            positive(s, "discovery-keepalive-timeout", Duration::from_secs(6)),
+        ),
+        user,
     }
 }
 

@@ -61,6 +61,9 @@ fn bootstrap_method(s: &Settings) -> Result<(), Refusal> {
     if s.is_set("discovery-endpoints") != s.is_set("discovery-token") {
         return Err(Refusal::verify("both --discovery-token and --discovery-endpoints must be set"));
     }
+    if s.is_set("discovery-endpoints") && s.list("discovery-endpoints").iter().any(String::is_empty) {
+        return Err(Refusal::verify("--discovery-endpoints must not contain empty endpoints"));
+    }
     Ok(())
 }
 
@@ -129,6 +132,10 @@ fn logging(c: &Config, s: &Settings) -> Result<(), Refusal> {
 
 /// The member's own entry in the initial cluster must be there and carry exactly the advertised URLs.
 fn initial_cluster(c: &Config) -> Result<(), Refusal> {
+    if c.discovery.is_some() || c.discovery_srv.is_some() {
+        // It is not known yet.
+        return Ok(());
+    }
     let failed = |error: String| Refusal::fatal("discovery failed").with("error", error);
     let mut own = Vec::new();
     for item in c.initial_cluster.split(',').filter(|item| !item.is_empty()) {
@@ -214,6 +221,9 @@ fn unbuilt(c: &Config, s: &Settings) -> Result<(), Refusal> {
         "peer-cert-allowed-cn",
         "peer-cert-allowed-hostname",
         "cipher-suites",
+        "discovery-cert",
+        "discovery-key",
+        "discovery-cacert",
     ];
     let switches = [
         "auto-tls",
@@ -225,12 +235,12 @@ fn unbuilt(c: &Config, s: &Settings) -> Result<(), Refusal> {
         "enable-distributed-tracing",
         "enable-log-rotation",
     ];
-    let others = ["discovery-endpoints", "discovery-srv"];
+    let to_registry = ["discovery-insecure-transport"];
     let refused = tls
         .into_iter()
         .find_map(asked)
         .or_else(|| switches.into_iter().find_map(on))
-        .or_else(|| others.into_iter().find_map(asked));
+        .or_else(|| to_registry.into_iter().find(|name| !s.bool(name)));
     if let Some(name) = refused {
         return Err(Refusal::verify(format!(
             "--{name} is not supported by this version of stanchion; remove it"
@@ -357,7 +367,7 @@ mod tests {
     #[test]
     fn unbuilt_features_are_refused_not_ignored() {
         for flag in
-            ["--cert-file=x", "--auto-tls", "--auth-token=jwt,sign-method=RS256", "--discovery-srv=a.example"]
+            ["--cert-file=x", "--auto-tls", "--auth-token=jwt,sign-method=RS256", "--discovery-cert=x"]
         {
             assert!(error(&[flag]).contains("supported by this version"), "{flag}");
         }

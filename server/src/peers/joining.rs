@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use stanchion_peer::{Asker, MemberInfo, PeerUrl};
@@ -183,15 +184,38 @@ async fn resolved(urls: &[String]) -> Option<BTreeSet<SocketAddr>> {
     Some(addresses)
 }
 
+/// What the first member says that says anything; silence means no.
+async fn downgrade_is_on(others: &[&MemberInfo]) -> bool {
+    let asker = Asker::new(VERSION_TIMEOUT);
+    for url in others.iter().flat_map(|member| &member.peer_urls) {
+        match asker.downgrade_enabled(url).await {
+            Ok(on) => return on,
+            Err(error) => tracing::debug!(url, %error, "failed to ask about a downgrade"),
+        }
+    }
+    false
+}
+
+/// The versions of clusters that this member can join. One that is being downgraded to this release still has the next
+/// one's version.
+fn allowed_versions(downgrading: bool) -> RangeInclusive<Version> {
+    let own = Version::parse(ETCD_VERSION).expect("our own version is one");
+    if downgrading {
+        let next = Version { minor: own.minor + 1, ..own };
+        return next..=next;
+    }
+    Version::parse(OLDEST).expect("it is one")..=own
+}
+
 /// One member at least must tell the cluster's version, and none a version that this member cannot run.
 async fn check_versions(others: &[&MemberInfo]) -> Result<(), JoinError> {
     let asker = Asker::new(VERSION_TIMEOUT);
-    let range = Version::parse(OLDEST)..=Version::parse(ETCD_VERSION);
+    let allowed = allowed_versions(downgrade_is_on(others).await);
     let mut told = false;
     for url in others.iter().filter_map(|member| member.peer_urls.first()) {
         let Ok(info) = asker.version(url).await else { continue };
         let Some(cluster) = Version::parse(&info.etcdcluster) else { continue };
-        if !range.contains(&Some(cluster)) {
+        if !allowed.contains(&cluster) {
             return Err(JoinError::Version { cluster: info.etcdcluster });
         }
         told = true;

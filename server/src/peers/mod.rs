@@ -5,6 +5,7 @@
 //! questions to the leader. What may not: what a message or a change means.
 
 mod endpoints;
+mod hashes;
 mod inbox;
 mod joining;
 mod observe;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::runtime::{Shared, StoreCell, ToRaft};
 
 pub(crate) use endpoints::Questions;
+pub(crate) use hashes::ask_hashes;
 pub use inbox::PeerMessage;
 pub use joining::{JoinError, Joined, check_new, join};
 
@@ -55,6 +57,7 @@ pub(crate) struct Peers {
     to_raft: Sender<ToRaft>,
     store: Arc<StoreCell>,
     request_timeout: Duration,
+    election: Duration,
     asker: Asker,
     /// Peers and their URLs as the transport has them.
     known: Mutex<BTreeMap<u64, Vec<String>>>,
@@ -94,6 +97,7 @@ impl Peers {
             to_raft,
             store,
             request_timeout: config.request_timeout,
+            election: config.election,
             asker: Asker::new(VERSION_TIMEOUT),
             known: Mutex::default(),
             tokio,

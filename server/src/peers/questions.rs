@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stanchion_api::etcdserverpb as pb;
-use stanchion_peer::{AskError, Asker};
+use stanchion_peer::{AskError, Asker, MemberInfo, PromoteError};
 use stanchion_replica::version::Version;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,6 +19,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 enum Answered<T> {
     Found(T),
     NoSuchLease,
+}
+
+/// What the leader says against a promotion; `None` if it may be asked again.
+fn about_promotion(error: AskError) -> Option<Refusal> {
+    tracing::debug!(%error, "the leader has not promoted a learner");
+    let AskError::Refused { status, text } = error else { return None };
+    match status {
+        http::StatusCode::NOT_FOUND => Some(refusal::MEMBER_NOT_FOUND),
+        http::StatusCode::REQUEST_TIMEOUT => Some(refusal::TIMEOUT),
+        http::StatusCode::PRECONDITION_FAILED if text.contains(&PromoteError::NotReady.to_string()) => {
+            Some(refusal::LEARNER_NOT_READY)
+        }
+        http::StatusCode::PRECONDITION_FAILED => Some(refusal::NOT_A_LEARNER),
+        _ => None,
+    }
 }
 
 impl Peers {
@@ -51,11 +66,11 @@ impl Peers {
     where
         F: Future<Output = Result<T, AskError>>,
     {
-        let asker = Asker::new(self.request_timeout);
+        let asker = self.asker.within(self.request_timeout);
         let asking = async {
             loop {
                 for url in self.leader_urls().ok_or(refusal::NO_LEADER)? {
-                    match ask(asker, url).await {
+                    match ask(asker.clone(), url).await {
                         Ok(found) => return Ok(Answered::Found(found)),
                         Err(AskError::Refused { status, .. }) if status == http::StatusCode::NOT_FOUND => {
                             return Ok(Answered::NoSuchLease);
@@ -69,8 +84,27 @@ impl Peers {
         timeout(self.request_timeout, asking).await.unwrap_or(Err(refusal::TIMEOUT))
     }
 
+    /// Promotes a learner at the leader, whoever leads by then; all members afterwards.
+    pub(crate) async fn promote_at_leader(self: Arc<Self>, id: u64) -> Result<Vec<MemberInfo>, Refusal> {
+        let asker = self.asker.within(self.request_timeout);
+        let promoting = async {
+            loop {
+                for url in self.leader_urls().unwrap_or_default() {
+                    match asker.promote(&url, id, None).await.map_err(about_promotion) {
+                        Ok(members) => return Ok(members),
+                        Err(Some(refusal)) => return Err(refusal),
+                        Err(None) => {}
+                    }
+                }
+                let wait = if self.shared.leader() == 0 { self.election } else { PAUSE };
+                tokio::time::sleep(wait).await;
+            }
+        };
+        timeout(self.request_timeout, promoting).await.unwrap_or(Err(refusal::TIMEOUT))
+    }
+
     fn leader_urls(&self) -> Option<Vec<String>> {
-        let leader = self.shared.leadership.read().leader;
+        let leader = self.shared.leader();
         let view = self.shared.view.read();
         let member = view.cluster.member(leader)?;
         Some(member.peer_urls.clone())
@@ -80,7 +114,7 @@ impl Peers {
     pub(crate) async fn learn_versions(&self) {
         let mut asking = JoinSet::new();
         for (id, urls) in self.known.lock().clone() {
-            let asker = self.asker;
+            let asker = self.asker.clone();
             asking.spawn(async move {
                 for url in urls {
                     match asker.version(&url).await {

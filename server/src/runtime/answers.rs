@@ -90,3 +90,14 @@ pub(super) fn member(member: &Member) -> pb::Member {
         is_learner: member.is_learner,
     }
 }
+
+/// A member as another one has listed it.
+pub(super) fn listed_member(member: stanchion_peer::MemberInfo) -> pb::Member {
+    pb::Member {
+        id: member.id,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.is_learner,
+    }
+}

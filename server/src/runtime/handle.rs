@@ -109,6 +109,11 @@ impl Handle {
         let _ = self.to_applier.send(ToApplier::Stop);
     }
 
+    /// Longest wait of a request.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
     /// Proposes without anybody waiting.
     pub(super) fn propose_unwaited(&self, kind: RequestKind, request: &[u8]) {
         let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };

@@ -14,6 +14,7 @@
 mod answers;
 mod applier;
 mod committer;
+mod corruption;
 mod figures;
 mod gauges;
 mod handle;
@@ -29,8 +30,8 @@ mod versions;
 mod watch;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,7 @@ use crate::member::{Answer, MemberHandle};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig, Questions};
 use crate::refusal::Refusal;
+pub use corruption::CorruptionChecks;
 use handle::Handle;
 pub(crate) use raft_loop::ToRaft;
 pub(crate) use shared::Shared;
@@ -103,6 +105,10 @@ pub struct RuntimeConfig {
     pub warning_apply_duration: Duration,
     /// Keep the cluster and storage version that was found.
     pub hold_cluster_version: bool,
+    /// When stores are compared.
+    pub corruption: CorruptionChecks,
+    /// Do not wait a whole election timeout at start.
+    pub initial_election_tick_advance: bool,
     /// How this member meets others.
     pub peers: PeersConfig,
     /// The time of this start in milliseconds since 1970; makes ids differ from those of earlier starts.
@@ -129,6 +135,19 @@ pub enum StartError {
         /// The cluster's version.
         cluster: Version,
     },
+    /// Its store is not what other members have.
+    #[error(
+        "{local:x} found data inconsistency with peers: {members} have another store at the same revision; find out which is right, then remove the member that is wrong and add it again"
+    )]
+    Inconsistent {
+        /// This member.
+        local: u64,
+        /// The members that differ.
+        members: String,
+    },
+    /// Its store cannot be read.
+    #[error(transparent)]
+    Store(#[from] stanchion_mvcc::Error),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -150,7 +169,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: RuntimeConfig, metrics: &Arc<Metrics>) -> Result<Runtime, StartError> {
+    pub async fn start(config: RuntimeConfig, metrics: &Arc<Metrics>) -> Result<Runtime, StartError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -183,6 +202,9 @@ impl Runtime {
             tracing::warn!(removed = gone.join(","), "forcing restart member: this member goes on alone");
         }
         let identity = booted.identity;
+        if config.corruption.initial && booted.recovery.is_some() {
+            corruption::check_before_serving(identity, &booted.applier, config.request_timeout).await?;
+        }
         let consensus_config = ConsensusConfig {
             election_ticks: config.election_ticks,
             heartbeat_ticks: 1,
@@ -281,6 +303,9 @@ impl Runtime {
             spawn("catch-up", watch::catch_up_loop(watch.clone()))?,
         ];
         let raft = Some(spawn("raft", Box::new(move || raft.run()))?);
+        if config.initial_election_tick_advance {
+            tokio::spawn(hasten_election(Arc::downgrade(&handle), config.election_ticks.saturating_sub(2)));
+        }
         Ok(Runtime { handle, peers, raft, others, stop: watch })
     }
 
@@ -334,6 +359,17 @@ impl Runtime {
         looked
     }
 
+    /// Compares stores from time to time, as far as that is asked for.
+    pub fn keep_comparing(&self, checks: CorruptionChecks) {
+        let handle = || Arc::downgrade(&self.handle);
+        if let Some(period) = checks.period {
+            tokio::spawn(corruption::keep_comparing(handle(), period));
+        }
+        if let Some(period) = checks.compaction_period {
+            tokio::spawn(corruption::keep_comparing_compactions(handle(), period));
+        }
+    }
+
     /// Stops the threads: what is acknowledged is on disk already, and the database is committed once more, so that
     /// the next start has less to replay.
     pub fn stop(mut self) {
@@ -353,6 +389,24 @@ impl Runtime {
         }
         if let Err(error) = self.handle.store().commit() {
             tracing::error!(%error, "the last commit of the database failed");
+        }
+    }
+}
+
+/// Time in which peers may turn up at start, and how often they are counted.
+const PEERS_WAIT: Duration = Duration::from_secs(5);
+const PEERS_LOOK: Duration = Duration::from_millis(50);
+
+/// A member that has just started and has reached two others without hearing of a leader need not wait a whole election
+/// timeout: two ticks are left for a leader that is slow to be heard.
+async fn hasten_election(handle: Weak<Handle>, ticks: u32) {
+    let deadline = Instant::now() + PEERS_WAIT;
+    while Instant::now() < deadline {
+        tokio::time::sleep(PEERS_LOOK).await;
+        let Some(handle) = handle.upgrade() else { return };
+        if handle.shared.connected_since.lock().len() > 1 {
+            handle.proposer.send(ToRaft::AdvanceElection(ticks));
+            return;
         }
     }
 }

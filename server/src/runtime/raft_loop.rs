@@ -39,6 +39,8 @@ pub(crate) enum ToRaft {
     SnapshotSent { member_id: u64, delivered: bool },
     /// Mark the log where it is applied.
     Mark,
+    /// The next election may come so many ticks earlier, if no leader is known.
+    AdvanceElection(u32),
     /// Hand leadership to this member.
     TransferLeader(u64),
     /// How far another member's log is known to go, and this one's.
@@ -91,6 +93,8 @@ pub(super) struct RaftLoop {
     counted_leader: u64,
     /// Late reads that are counted.
     counted_late: u64,
+    /// The log gives nothing back, and that has been said.
+    disk_hangs: bool,
 }
 
 impl RaftLoop {
@@ -123,6 +127,7 @@ impl RaftLoop {
             metrics,
             counted_leader: 0,
             counted_late: 0,
+            disk_hangs: false,
         }
     }
 
@@ -165,10 +170,23 @@ impl RaftLoop {
                 self.counted_late = late;
                 tracing::warn!("waiting for ReadIndex response took too long, retrying");
             }
+            self.notice_disk();
             self.next_tick = (self.next_tick + self.tick).max(now + self.tick / 2);
             self.forget_the_late(now);
         }
         Ok(())
+    }
+
+    fn notice_disk(&mut self) {
+        let hangs = self.consensus.disk_hangs();
+        if hangs && !self.disk_hangs {
+            tracing::error!(
+                "the log has not been written for an election timeout; this member will not lead"
+            );
+        } else if self.disk_hangs && !hangs {
+            tracing::info!("the log is written again");
+        }
+        self.disk_hangs = hangs;
     }
 
     /// Without a leader nothing is answered: whoever has stopped waiting takes no memory.
@@ -205,6 +223,7 @@ impl RaftLoop {
                 self.consensus.handle_snapshot_sent(member_id, delivered);
             }
             ToRaft::Mark => self.consensus.mark_now(),
+            ToRaft::AdvanceElection(ticks) => self.consensus.advance_election(ticks)?,
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Matched(member_id, reply) => {
                 let matched = self.consensus.matched(member_id);

@@ -83,10 +83,11 @@ impl Handle {
         self.change(ConfChangeType::UpdateNode, id, Some(ChangeContext { member, is_promote: false }))
     }
 
-    /// Only the leader knows how far a learner is.
+    /// Only the leader knows how far a learner is, so the others ask it.
     pub(super) fn promote_member(&self, id: u64) -> Answer<Vec<pb::Member>> {
         if !self.shared.is_leader() {
-            return answer(async { Err(refusal::NOT_LEADER) });
+            let promoted = self.peers.clone().promote_at_leader(id);
+            return answer(async { Ok(promoted.await?.into_iter().map(answers::listed_member).collect()) });
         }
         let (reply, matched) = oneshot::channel();
         self.proposer.send(ToRaft::Matched(id, reply));

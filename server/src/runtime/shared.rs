@@ -159,6 +159,11 @@ impl Shared {
         self.leadership.read().role == Role::Leader
     }
 
+    /// The leader that this member knows; 0 if none.
+    pub(crate) fn leader(&self) -> u64 {
+        self.leadership.read().leader
+    }
+
     /// The commit index.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed)

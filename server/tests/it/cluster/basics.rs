@@ -1,159 +1,11 @@
-//! Three members as processes: what one is told, all know; a leader that is killed is replaced and comes back.
-
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+//! What one is told, all know; a leader that ends is replaced and comes back; who lags is sent the database.
 
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::etcdserverpb::cluster_client::ClusterClient;
-use stanchion_api::etcdserverpb::kv_client::KvClient;
 use stanchion_api::etcdserverpb::lease_client::LeaseClient;
-use stanchion_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use stanchion_api::etcdserverpb::watch_client::WatchClient;
-use tonic::transport::{Channel, Endpoint};
 
-/// Longest wait for something that is going to happen.
-const SOON: Duration = Duration::from_secs(60);
-
-struct Member {
-    name: String,
-    args: Vec<String>,
-    client: String,
-    log: PathBuf,
-    process: Option<Child>,
-}
-
-impl Member {
-    fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stanchion"))
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.process = Some(child.unwrap());
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        if let Some(mut child) = self.process.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(self.client.clone()).unwrap();
-        endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
-    }
-
-    fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel())
-    }
-
-    /// The member's own view; nothing while it does not serve.
-    async fn status(&self) -> Option<pb::StatusResponse> {
-        let mut client = MaintenanceClient::new(self.channel());
-        let asked = tokio::time::timeout(Duration::from_secs(5), client.status(pb::StatusRequest {}));
-        Some(asked.await.ok()?.ok()?.into_inner())
-    }
-}
-
-#[allow(clippy::print_stderr, reason = "the log of a failed test is what one wants to see")]
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(25).collect();
-            eprintln!("--- {}", self.name);
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
-        }
-    }
-}
-
-/// Free ports of this moment.
-fn ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
-fn three(dir: &Path) -> Vec<Member> {
-    three_with(dir, &[])
-}
-
-fn three_with(dir: &Path, more: &[(&str, &str)]) -> Vec<Member> {
-    let ports = ports(6);
-    let name = |i: usize| format!("m{i}");
-    let peer = |i: usize| format!("http://127.0.0.1:{}", ports[i]);
-    let initial: Vec<String> = (0..3).map(|i| format!("{}={}", name(i), peer(i))).collect();
-    let member = |i: usize| {
-        let client = format!("http://127.0.0.1:{}", ports[3 + i]);
-        let args = [
-            ("name", name(i)),
-            ("data-dir", dir.join(name(i)).display().to_string()),
-            ("listen-peer-urls", peer(i)),
-            ("initial-advertise-peer-urls", peer(i)),
-            ("listen-client-urls", client.clone()),
-            ("advertise-client-urls", client.clone()),
-            ("initial-cluster", initial.join(",")),
-            ("heartbeat-interval", "50".to_owned()),
-            ("election-timeout", "500".to_owned()),
-        ];
-        let mut args: Vec<String> = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
-        args.extend(more.iter().map(|(flag, value)| format!("--{flag}={value}")));
-        let mut member =
-            Member { name: name(i), args, client, log: dir.join(format!("m{i}.log")), process: None };
-        member.start();
-        member
-    };
-    (0..3).map(member).collect()
-}
-
-/// Waits until `check` gives something.
-async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
-    loop {
-        if let Some(found) = check().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} has not come");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The place of the leader that all running members name.
-async fn agreed_leader(members: &[Member]) -> usize {
-    eventually("one leader", async || {
-        let mut leaders = Vec::new();
-        let mut ids = Vec::new();
-        for (at, member) in members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
-            let status = member.status().await?;
-            ids.push((at, status.header?.member_id));
-            leaders.push(status.leader);
-        }
-        let first = leaders[0];
-        let (at, _) = *ids.iter().find(|(_, id)| *id == first)?;
-        leaders.iter().all(|leader| *leader == first).then_some(at)
-    })
-    .await
-}
-
-async fn put(member: &Member, key: &str, value: &str) -> i64 {
-    let request =
-        pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
-    let put = member.kv().put(request).await.unwrap().into_inner();
-    put.header.unwrap().revision
-}
-
-/// Reads one key linearizably.
-async fn get(member: &Member, key: &str) -> Option<String> {
-    let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
-    let found = member.kv().range(request).await.unwrap().into_inner();
-    found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
-}
+use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
@@ -235,23 +87,6 @@ async fn leases_are_one_whoever_is_asked(members: &[Member]) {
     }
 }
 
-async fn all_have_the_same_history(members: &[Member]) {
-    let revision = put(&members[0], "end", "").await;
-    let mut hashes = Vec::new();
-    for member in members {
-        get(member, "end").await;
-        let request = pb::HashKvRequest { revision };
-        let hash = MaintenanceClient::new(member.channel()).hash_kv(request).await.unwrap().into_inner();
-        hashes.push((hash.hash, hash.compact_revision));
-    }
-    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
-}
-
-/// The id of a member.
-async fn id_of(member: &Member) -> u64 {
-    eventually("a status", async || member.status().await).await.header.unwrap().member_id
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_replaced_and_the_removed_one_stops() {
     let dir = tempfile::tempdir().unwrap();
@@ -307,11 +142,6 @@ async fn a_member_is_replaced_and_the_removed_one_stops() {
     all_have_the_same_history(&members).await;
 }
 
-/// Has the member's log said so?
-fn said(member: &Member, what: &str) -> bool {
-    std::fs::read_to_string(&member.log).unwrap().contains(what)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() {
     let dir = tempfile::tempdir().unwrap();
@@ -350,36 +180,6 @@ async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() 
     agreed_leader(&members).await;
     assert_eq!(get(&members[3], "w").await, Some("before".to_owned()));
     all_have_the_same_history(&members).await;
-}
-
-fn flag(member: &Member, name: &str) -> String {
-    let prefix = format!("--{name}=");
-    member.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).unwrap().to_owned()
-}
-
-/// One member more, not started, that knows the others.
-fn joining(dir: &Path, others: &[Member]) -> Member {
-    let ports = ports(2);
-    let (peer, client) = (format!("http://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));
-    let mut initial: Vec<String> = others
-        .iter()
-        .map(|other| format!("{}={}", other.name, flag(other, "initial-advertise-peer-urls")))
-        .collect();
-    initial.push(format!("m3={peer}"));
-    let args = [
-        ("name", "m3".to_owned()),
-        ("data-dir", dir.join("m3").display().to_string()),
-        ("listen-peer-urls", peer.clone()),
-        ("initial-advertise-peer-urls", peer),
-        ("listen-client-urls", client.clone()),
-        ("advertise-client-urls", client.clone()),
-        ("initial-cluster", initial.join(",")),
-        ("initial-cluster-state", "existing".to_owned()),
-        ("heartbeat-interval", "50".to_owned()),
-        ("election-timeout", "500".to_owned()),
-    ];
-    let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
-    Member { name: "m3".to_owned(), args, client, log: dir.join("m3.log"), process: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

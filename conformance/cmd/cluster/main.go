@@ -1,0 +1,215 @@
+// The judge of our clusters under faults: clients read and write registers and watch them while members are killed,
+// stopped, cut off, slowed down, filled up, restarted and replaced at random. Then the recorded history must be
+// linearizable, nothing acknowledged lost, every watch complete, and all members the same.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"stanchion.invalid/conformance/internal/harness"
+	"stanchion.invalid/conformance/internal/members"
+)
+
+const (
+	clients  = 6
+	watchers = 3
+	// Longest search for an order of the history.
+	search = 5 * time.Minute
+)
+
+func main() {
+	harness.Run("cluster", func(j *harness.Judge) error {
+		minutes, err := number("CLUSTER_MINUTES", 3)
+		if err != nil {
+			return err
+		}
+		seed, err := number("CLUSTER_SEED", uint64(time.Now().UnixNano()))
+		if err != nil {
+			return err
+		}
+		j.Say("CLUSTER_SEED=%d CLUSTER_MINUTES=%d", seed, minutes)
+		// Half of the time for each size.
+		for i, size := range []int{3, 5} {
+			if err := judge(j, size, time.Duration(minutes)*time.Minute/2, seed+uint64(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func number(name string, otherwise uint64) (uint64, error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
+}
+
+// newMember is one of ours with a short log, so that members that were away are sent databases too.
+func newMember(dir, name string) (*members.Member, error) {
+	m, err := members.New(dir, name, harness.Ours)
+	if err == nil {
+		m.Flags = []string{"--snapshot-count=500", "--snapshot-catchup-entries=200"}
+	}
+	return m, err
+}
+
+func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error {
+	dir := j.Temp(fmt.Sprint(size))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	n := &nemesis{
+		judge: j, cluster: &members.Cluster{Dir: dir}, network: newNetwork(seed),
+		ids: map[*members.Member]uint64{}, counts: map[string]int{},
+	}
+	c := n.cluster
+	for i := range size {
+		m, err := newMember(dir, fmt.Sprintf("m%d", i))
+		if err != nil {
+			return err
+		}
+		listener, err := n.behindProxy(m)
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		c.Append(m)
+	}
+	small := c.Members()[0]
+	if err := smallDisk(small.Dir); err != nil {
+		j.Say("full disks are left out: no file system can be mounted here (%v)", err)
+	} else {
+		n.small = small
+		defer func() { _ = syscall.Unmount(small.Dir, syscall.MNT_DETACH) }()
+	}
+	defer func() { c.End() }()
+	if err := c.StartAll(); err != nil {
+		return err
+	}
+	if err := n.learnIDs(); err != nil {
+		return err
+	}
+	l, err := startLoad(c, seed, clients, watchers)
+	if err != nil {
+		return err
+	}
+	n.trouble(length, seed)
+	what := fmt.Sprintf("%d members", size)
+	j.Check(n.recovered(), "%s: all serve after %s", what, n.summary())
+	j.Check(n.answered(l), "%s: enough was answered to judge by", what)
+	if err := l.finish(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	answered, unknown := l.recorder.counts()
+	j.Check(l.recorder.judge(search), "%s: a linearizable history of %d answers, and %d operations without one", what, answered, unknown)
+	events, err := judgeWatches(c, l)
+	j.Check(err, "%s: %d watchers saw all %d events once and in order; %d acknowledged writes stand where they were acknowledged",
+		what, watchers, events, len(l.recorder.acked))
+	j.Check(sameHistory(c), "%s: HashKV is the same on all", what)
+	return nil
+}
+
+// trouble lets both hands work for a while, and then everything heal.
+func (n *nemesis) trouble(length time.Duration, seed uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), length)
+	defer cancel()
+	var hands sync.WaitGroup
+	for i, hand := range []func(context.Context, *rand.Rand){n.troubleNetwork, n.troubleProcesses} {
+		hands.Add(1)
+		go func() {
+			defer hands.Done()
+			hand(ctx, rand.New(rand.NewPCG(seed, uint64(i))))
+		}()
+	}
+	hands.Wait()
+	n.network.heal(true)
+}
+
+// recovered starts what has ended, which nothing but a full disk may have done by itself, and waits for all.
+func (n *nemesis) recovered() error {
+	if len(n.errs) > 0 {
+		return fmt.Errorf("%v", n.errs)
+	}
+	for _, m := range n.cluster.Members() {
+		if !m.Runs() {
+			if m != n.small {
+				return fmt.Errorf("%s has ended by itself:\n%s", m, m.LastLines())
+			}
+			n.restart(m)
+		}
+	}
+	for _, m := range n.cluster.Members() {
+		if err := m.AwaitReady(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answered makes sure that the history says something: a cluster that answers nothing contradicts nothing.
+func (n *nemesis) answered(l *load) error {
+	answered, unknown := l.recorder.counts()
+	if answered < 1000 || answered < 4*unknown {
+		return fmt.Errorf("%d answers, %d operations without one", answered, unknown)
+	}
+	return nil
+}
+
+func (n *nemesis) summary() string {
+	var all []string
+	for what, times := range n.counts {
+		all = append(all, fmt.Sprintf("%d × %s", times, what))
+	}
+	sort.Strings(all)
+	return strings.Join(all, ", ")
+}
+
+// sameHistory compares the hash at one revision that all members have reached.
+func sameHistory(c *members.Cluster) error {
+	var revision int64
+	var first uint32
+	for i, m := range c.Members() {
+		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+			// A linearizable read brings the member to what was written before.
+			got, err := cl.Get(ctx, "anything")
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				revision = got.Header.Revision
+			}
+			answer, err := cl.HashKV(ctx, m.Client, revision)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				first = answer.Hash
+			}
+			if answer.Hash != first {
+				return fmt.Errorf("%s has hash %d at revision %d, others have %d", m, answer.Hash, revision, first)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// Package members starts clusters of processes, of real releases and ours, and does to them what operators and fate do.
+//
+// What may not live here: what a judge expects of them.
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"stanchion.invalid/conformance/internal/harness"
+)
+
+// Member is one process of a cluster, of a real release or ours. Its methods may be called from several goroutines;
+// who starts and ends it is one at a time.
+type Member struct {
+	Name, Release, Dir string
+	// Peer is where the others reach it, Listen where it listens; they differ where a proxy stands between.
+	Peer, Listen string
+	// Client is its client URL.
+	Client string
+	// Flags are given to the process beside those that make it a member.
+	Flags []string
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// FreePort asks the system for a port that nobody listens on.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// New names a member and finds ports for it; nothing is started. Ours keep the cluster's version, so that the way back to
+// another release stays open.
+func New(dir, name, release string) (*Member, error) {
+	peer, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	client, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+	m := &Member{
+		Name: name, Release: release, Dir: dir + "/" + name,
+		Peer: url(peer), Listen: url(peer), Client: url(client),
+	}
+	if release == harness.Ours {
+		m.Flags = []string{"--hold-cluster-version"}
+	}
+	return m, nil
+}
+
+func (m *Member) String() string { return m.Name + " (" + m.Release + ")" }
+
+// Start starts the process; with a data directory that is there it continues.
+func (m *Member) Start(initial, state string) error {
+	args := append([]string{
+		"--name=" + m.Name, "--data-dir=" + m.Dir, "--logger=zap",
+		"--listen-client-urls=" + m.Client, "--advertise-client-urls=" + m.Client,
+		"--listen-peer-urls=" + m.Listen, "--initial-advertise-peer-urls=" + m.Peer,
+		"--initial-cluster=" + initial, "--initial-cluster-state=" + state, "--initial-cluster-token=members",
+	}, m.Flags...)
+	log, err := os.OpenFile(m.Dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(harness.Tool(m.Release, "etcd"), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// The member dies with the judge, however that ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(exited)
+	}()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cmd, m.exited = cmd, exited
+	return nil
+}
+
+// Exited is closed when the process that was started last has ended.
+func (m *Member) Exited() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.exited
+}
+
+// Runs tells whether there is a process.
+func (m *Member) Runs() bool {
+	exited := m.Exited()
+	if exited == nil {
+		return false
+	}
+	select {
+	case <-exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// PID is the process id.
+func (m *Member) PID() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cmd.Process.Pid
+}
+
+// Signal sends a signal.
+func (m *Member) Signal(s syscall.Signal) error { return syscall.Kill(m.PID(), s) }
+
+// Kill ends the process as a crash would, and waits for its end.
+func (m *Member) Kill() {
+	if m.Runs() {
+		_ = m.Signal(syscall.SIGKILL)
+		<-m.Exited()
+	}
+}
+
+// Stop asks the process to end and waits for it.
+func (m *Member) Stop() error {
+	_ = m.Signal(syscall.SIGTERM)
+	select {
+	case <-m.Exited():
+		return nil
+	case <-time.After(30 * time.Second):
+		m.Kill()
+		return fmt.Errorf("%s did not end within 30 s of SIGTERM", m)
+	}
+}
+
+// Connect gives a client of this member alone.
+func (m *Member) Connect() (*clientv3.Client, error) { return Connect(m.Client) }
+
+// Connect gives a client of the members at these URLs.
+func Connect(urls ...string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: urls, DialTimeout: 5 * time.Second, Logger: zap.NewNop(), MaxCallRecvMsgSize: 1 << 30,
+	})
+}
+
+// With runs one call against this member alone.
+func (m *Member) With(limit time.Duration, call func(context.Context, *clientv3.Client) error) error {
+	c, err := m.Connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return call(ctx, c)
+}
+
+// Retry repeats a call that may fail for a while, as during an election.
+func Retry(limit time.Duration, call func() error) error {
+	deadline := time.Now().Add(limit)
+	for {
+		err := call()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// AwaitReady waits until the member answers a linearizable read.
+func (m *Member) AwaitReady() error {
+	err := Retry(60*time.Second, func() error {
+		if !m.Runs() {
+			return errors.New("the process has ended")
+		}
+		return m.With(2*time.Second, func(ctx context.Context, c *clientv3.Client) error {
+			_, err := c.Get(ctx, "ready?")
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("%s is not ready: %w\n%s", m, err, m.LastLines())
+	}
+	return nil
+}
+
+// LastLines are the newest lines of the member's log.
+func (m *Member) LastLines() string {
+	text, err := os.ReadFile(m.Dir + ".log")
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-8):], "\n")
+}
+
+// Status is the member's own view.
+func (m *Member) Status() (*clientv3.StatusResponse, error) {
+	var status *clientv3.StatusResponse
+	err := m.With(5*time.Second, func(ctx context.Context, c *clientv3.Client) error {
+		var err error
+		status, err = c.Status(ctx, m.Client)
+		return err
+	})
+	return status, err
+}

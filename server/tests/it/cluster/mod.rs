@@ -1,0 +1,228 @@
+//! Members as processes that form clusters.
+//!
+//! What lives here: starting, killing and asking them. The tests are in the modules, by what they are about.
+
+mod basics;
+mod changes;
+mod corruption;
+mod discovery;
+mod disk;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use stanchion_api::etcdserverpb as pb;
+use stanchion_api::etcdserverpb::kv_client::KvClient;
+use stanchion_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest wait for something that is going to happen.
+const SOON: Duration = Duration::from_secs(60);
+
+struct Member {
+    name: String,
+    args: Vec<String>,
+    client: String,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+impl Member {
+    fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_stanchion"))
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.process = Some(child.unwrap());
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and the end of the process.
+    async fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        eventually("the end of a member", async || process.try_wait().unwrap()).await;
+    }
+
+    /// Changes a flag for the next start.
+    fn set(&mut self, name: &str, value: &str) {
+        let prefix = format!("--{name}=");
+        self.args.retain(|arg| !arg.starts_with(&prefix));
+        self.args.push(prefix + value);
+    }
+
+    fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.client.clone()).unwrap();
+        endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+    }
+
+    fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel())
+    }
+
+    /// The member's own view; nothing while it does not serve.
+    async fn status(&self) -> Option<pb::StatusResponse> {
+        let mut client = MaintenanceClient::new(self.channel());
+        let asked = tokio::time::timeout(Duration::from_secs(5), client.status(pb::StatusRequest {}));
+        Some(asked.await.ok()?.ok()?.into_inner())
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the log of a failed test is what one wants to see")]
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(25).collect();
+            eprintln!("--- {}", self.name);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// Free ports of this moment.
+fn ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+fn three(dir: &Path) -> Vec<Member> {
+    three_with(dir, &[])
+}
+
+fn three_with(dir: &Path, more: &[(&str, &str)]) -> Vec<Member> {
+    let ports = ports(6);
+    let name = |i: usize| format!("m{i}");
+    let peer = |i: usize| format!("http://127.0.0.1:{}", ports[i]);
+    let initial: Vec<String> = (0..3).map(|i| format!("{}={}", name(i), peer(i))).collect();
+    let member = |i: usize| {
+        let client = format!("http://127.0.0.1:{}", ports[3 + i]);
+        let args = [
+            ("name", name(i)),
+            ("data-dir", dir.join(name(i)).display().to_string()),
+            ("listen-peer-urls", peer(i)),
+            ("initial-advertise-peer-urls", peer(i)),
+            ("listen-client-urls", client.clone()),
+            ("advertise-client-urls", client.clone()),
+            ("initial-cluster", initial.join(",")),
+            ("heartbeat-interval", "50".to_owned()),
+            ("election-timeout", "500".to_owned()),
+        ];
+        let mut args: Vec<String> = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+        args.extend(more.iter().map(|(flag, value)| format!("--{flag}={value}")));
+        let mut member =
+            Member { name: name(i), args, client, log: dir.join(format!("m{i}.log")), process: None };
+        member.start();
+        member
+    };
+    (0..3).map(member).collect()
+}
+
+/// Waits until `check` gives something.
+async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} has not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The place of the leader that all running members name.
+async fn agreed_leader(members: &[Member]) -> usize {
+    eventually("one leader", async || {
+        let mut leaders = Vec::new();
+        let mut ids = Vec::new();
+        for (at, member) in members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
+            let status = member.status().await?;
+            ids.push((at, status.header?.member_id));
+            leaders.push(status.leader);
+        }
+        let first = leaders[0];
+        let (at, _) = *ids.iter().find(|(_, id)| *id == first)?;
+        leaders.iter().all(|leader| *leader == first).then_some(at)
+    })
+    .await
+}
+
+async fn put(member: &Member, key: &str, value: &str) -> i64 {
+    let request =
+        pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
+    let put = member.kv().put(request).await.unwrap().into_inner();
+    put.header.unwrap().revision
+}
+
+/// Reads one key linearizably.
+async fn get(member: &Member, key: &str) -> Option<String> {
+    let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
+    let found = member.kv().range(request).await.unwrap().into_inner();
+    found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+}
+
+async fn all_have_the_same_history(members: &[Member]) {
+    let revision = put(&members[0], "end", "").await;
+    let mut hashes = Vec::new();
+    for member in members {
+        get(member, "end").await;
+        let request = pb::HashKvRequest { revision };
+        let hash = MaintenanceClient::new(member.channel()).hash_kv(request).await.unwrap().into_inner();
+        hashes.push((hash.hash, hash.compact_revision));
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
+/// The id of a member.
+async fn id_of(member: &Member) -> u64 {
+    eventually("a status", async || member.status().await).await.header.unwrap().member_id
+}
+
+/// Has the member's log said so?
+fn said(member: &Member, what: &str) -> bool {
+    std::fs::read_to_string(&member.log).unwrap().contains(what)
+}
+
+fn flag(member: &Member, name: &str) -> String {
+    let prefix = format!("--{name}=");
+    member.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).unwrap().to_owned()
+}
+
+/// One member more, not started, that knows the others.
+fn joining(dir: &Path, others: &[Member]) -> Member {
+    let ports = ports(2);
+    let (peer, client) = (format!("http://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));
+    let mut initial: Vec<String> = others
+        .iter()
+        .map(|other| format!("{}={}", other.name, flag(other, "initial-advertise-peer-urls")))
+        .collect();
+    initial.push(format!("m3={peer}"));
+    let args = [
+        ("name", "m3".to_owned()),
+        ("data-dir", dir.join("m3").display().to_string()),
+        ("listen-peer-urls", peer.clone()),
+        ("initial-advertise-peer-urls", peer),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client.clone()),
+        ("initial-cluster", initial.join(",")),
+        ("initial-cluster-state", "existing".to_owned()),
+        ("heartbeat-interval", "50".to_owned()),
+        ("election-timeout", "500".to_owned()),
+    ];
+    let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+    Member { name: "m3".to_owned(), args, client, log: dir.join("m3.log"), process: None }
+}
