@@ -10,9 +10,12 @@ use crate::handler::Observer;
 #[derive(Debug, Default)]
 struct State {
     since: Option<Instant>,
-    /// What was logged last of a peer that is not reached.
-    reason: String,
+    /// What was logged of a peer since it was reached last.
+    said: Vec<String>,
 }
+
+/// Different failures that are logged of a peer that is not reached; its streams take turns in failing.
+const SAID_MAX: usize = 8;
 
 /// One peer's state, shared by everything that talks to it.
 pub(crate) struct Status {
@@ -36,7 +39,7 @@ impl Status {
         let mut state = self.state.lock();
         if state.since.is_none() {
             state.since = Some(Instant::now());
-            state.reason.clear();
+            state.said.clear();
             tracing::info!(peer = %format_args!("{:x}", self.peer_id), "peer became active");
             self.observer.active(self.peer_id);
         }
@@ -46,14 +49,15 @@ impl Status {
     pub(crate) fn deactivate(&self, what: &'static str, error: &dyn std::fmt::Display) {
         let reason = format!("{what}: {error}");
         let mut state = self.state.lock();
+        let peer = format_args!("{:x}", self.peer_id);
         if state.since.take().is_some() {
-            tracing::warn!(
-                peer = %format_args!("{:x}", self.peer_id), error = %reason, "peer became inactive"
-            );
+            tracing::warn!(%peer, error = %reason, "peer became inactive");
             self.observer.inactive(self.peer_id);
-        } else if state.reason != reason {
-            tracing::warn!(peer = %format_args!("{:x}", self.peer_id), error = %reason, "peer is not reached");
+        } else if state.said.len() == SAID_MAX || state.said.contains(&reason) {
+            return;
+        } else {
+            tracing::warn!(%peer, error = %reason, "peer is not reached");
         }
-        state.reason = reason;
+        state.said.push(reason);
     }
 }

@@ -113,7 +113,7 @@ func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error 
 	n.trouble(length, seed)
 	what := fmt.Sprintf("%d members", size)
 	j.Check(n.recovered(), "%s: all serve after %s", what, n.summary())
-	j.Check(n.answered(l), "%s: enough was answered to judge by", what)
+	j.Check(answered(l, length), "%s: enough was answered to judge by", what)
 	if err := l.finish(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -164,10 +164,10 @@ func (n *nemesis) recovered() error {
 }
 
 // answered makes sure that the history says something: a cluster that answers nothing contradicts nothing.
-func (n *nemesis) answered(l *load) error {
+func answered(l *load, length time.Duration) error {
 	answered, unknown := l.recorder.counts()
-	if answered < 1000 || answered < 4*unknown {
-		return fmt.Errorf("%d answers, %d operations without one", answered, unknown)
+	if least := int(5 * length.Seconds()); answered < least || answered < 4*unknown {
+		return fmt.Errorf("%d answers of %d at least, %d operations without one", answered, least, unknown)
 	}
 	return nil
 }

@@ -139,10 +139,10 @@ func shuffled(rng *rand.Rand, all []*members.Member) []*members.Member {
 // troubleNetwork lets the network fail and heal until the context ends.
 func (n *nemesis) troubleNetwork(ctx context.Context, rng *rand.Rand) {
 	for ctx.Err() == nil {
-		time.Sleep(between(rng, 200*time.Millisecond, 3*time.Second))
+		time.Sleep(between(rng, time.Second, 5*time.Second))
 		n.steady.RLock()
 		n.oneTrouble(rng)
-		time.Sleep(between(rng, 500*time.Millisecond, 5*time.Second))
+		time.Sleep(between(rng, 500*time.Millisecond, 4*time.Second))
 		n.network.heal(rng.IntN(2) == 0)
 		n.steady.RUnlock()
 	}

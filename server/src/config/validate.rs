@@ -11,7 +11,9 @@ pub(crate) fn check(c: &Config, s: &Settings, notices: &mut Vec<Notice>) -> Resu
     timers(c)?;
     checks(s)?;
     logging(c, s)?;
-    initial_cluster(c)?;
+    if !has_log(c) {
+        initial_cluster(c)?;
+    }
     tls_for_https(c, s)?;
     split_http(c)?;
     unbuilt(c, s)?;
@@ -128,6 +130,12 @@ fn logging(c: &Config, s: &Settings) -> Result<(), Refusal> {
         return Err(Refusal::fatal("multi logoutput for \"default\" is not supported yet"));
     }
     Ok(())
+}
+
+/// A member that has run before knows its cluster from its log: it may have moved since the cluster was founded.
+fn has_log(c: &Config) -> bool {
+    // A directory that cannot be read is refused where it is opened.
+    stanchion_wal::exists(&stanchion_disk::RealDisk, &c.wal_dir).unwrap_or(false)
 }
 
 /// The member's own entry in the initial cluster must be there and carry exactly the advertised URLs.
