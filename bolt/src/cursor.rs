@@ -7,7 +7,7 @@ use crate::format::{BUCKET_FLAG, ELEMENT_SIZE};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::node::{NONE, Node, child_index};
-use crate::page::Page;
+use crate::page::{Bounds, Page};
 use crate::tree::{MAX_DEPTH, Root, Tree, bucket_root, incompatible, root_page, too_deep};
 
 /// A page, or a node that this transaction has opened.
@@ -39,8 +39,9 @@ pub(crate) struct Element<'a> {
 }
 
 impl<'a> Bucket<'a> {
-    pub(crate) fn at_page(memory: &'a Memory, page: u64, sequence: u64) -> Self {
-        Self { memory, trees: &[], root: Root::Page(page), tree: None, sequence }
+    /// A bucket that no write transaction has opened.
+    pub(crate) fn stored(memory: &'a Memory, root: Root, sequence: u64) -> Self {
+        Self { memory, trees: &[], root, tree: None, sequence }
     }
 
     pub(crate) fn opened(memory: &'a Memory, trees: &'a [Tree], tree: &'a Tree) -> Self {
@@ -70,6 +71,10 @@ impl<'a> Bucket<'a> {
         let (root, sequence) = bucket_root(self.memory.bytes(element.value))?;
         let root = if root == 0 { Root::Inline(element.value) } else { Root::Page(root) };
         Ok(Some(Bucket { memory: self.memory, trees: self.trees, root, tree: None, sequence }))
+    }
+
+    pub(crate) fn root(&self) -> Root {
+        self.root
     }
 
     /// Its sequence number.
@@ -124,12 +129,18 @@ impl<'a> Bucket<'a> {
     /// The element of that key.
     fn find(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
         let Some(mut at) = self.source()? else { return Ok(None) };
+        let mut bounds = None;
         for _ in 0..MAX_DEPTH {
-            let found = at.search(self.memory, key)?;
+            let found = match at {
+                Source::Page(page) => page.search_evenly(key, bounds)?,
+                Source::Node(..) => at.search(self.memory, key)?,
+            };
             if at.is_leaf() {
                 return if found.1 { at.element(self.memory, found.0).map(Some) } else { Ok(None) };
             }
-            at = at.child(self.memory, child_index(found))?;
+            let index = child_index(found);
+            bounds = at.bounds_of_child(self.memory, index)?;
+            at = at.child(self.memory, index)?;
         }
         Err(too_deep(&self.root))
     }
@@ -169,6 +180,14 @@ impl<'a> Source<'a> {
                 }
             }
         }
+    }
+
+    /// What the keys of child `index` lie between; `None` for the last one, which has no bound here.
+    fn bounds_of_child(&self, memory: &'a Memory, index: usize) -> Result<Option<Bounds>> {
+        if index + 1 >= self.len() {
+            return Ok(None);
+        }
+        Ok(Bounds::new(self.key(memory, index)?, self.key(memory, index + 1)?))
     }
 
     fn below(memory: &'a Memory, id: u64) -> Result<Self> {

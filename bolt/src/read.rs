@@ -1,7 +1,7 @@
 //! Read transactions.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::backup;
 use crate::cursor::{Bucket, Cursor, Range};
@@ -9,6 +9,7 @@ use crate::db::Shared;
 use crate::error::Result;
 use crate::memory::{Arena, Memory};
 use crate::snapshot::Snapshot;
+use crate::tree::Root;
 
 /// A read transaction: the database as one commit left it, for as long as this value lives.
 ///
@@ -18,26 +19,50 @@ use crate::snapshot::Snapshot;
 pub struct ReadTx {
     shared: Arc<Shared>,
     memory: Memory,
+    /// The bucket that was found first: most readers ask for one bucket, again and again.
+    first: OnceLock<Found>,
+}
+
+/// A top-level bucket whose name was looked up.
+#[derive(Debug)]
+struct Found {
+    name: Box<[u8]>,
+    root: Root,
+    sequence: u64,
 }
 
 impl ReadTx {
     pub(crate) fn new(shared: Arc<Shared>, snapshot: Arc<Snapshot>) -> Self {
-        Self { shared, memory: Memory { snapshot, arena: Arena::default() } }
+        Self { shared, memory: Memory { snapshot, arena: Arena::default() }, first: OnceLock::new() }
     }
 
     /// The top level, whose entries are buckets.
     #[must_use]
     pub fn root(&self) -> Bucket<'_> {
         let meta = &self.memory.snapshot.meta;
-        Bucket::at_page(&self.memory, meta.root, meta.sequence)
+        Bucket::stored(&self.memory, Root::Page(meta.root), meta.sequence)
     }
 
-    /// A top-level bucket.
+    /// A top-level bucket. The one that is asked for first is found at once from then on.
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`].
     pub fn bucket(&self, name: impl AsRef<[u8]>) -> Result<Option<Bucket<'_>>> {
-        self.root().bucket(name.as_ref())
+        let name = name.as_ref();
+        if let Some(first) = self.first.get()
+            && *first.name == *name
+        {
+            return Ok(Some(Bucket::stored(&self.memory, first.root, first.sequence)));
+        }
+        let found = self.root().bucket(name)?;
+        if let Some(bucket) = &found {
+            self.first.get_or_init(|| Found {
+                name: name.into(),
+                root: bucket.root(),
+                sequence: bucket.sequence(),
+            });
+        }
+        Ok(found)
     }
 
     /// Cursor over the top-level buckets.
