@@ -114,6 +114,8 @@ impl File {
     pub(crate) fn image(&self) -> Result<Image, FileError> {
         let path = self.db.path().to_path_buf();
         let tx = self.db.begin_read().map_err(fault(&path))?;
+        // What a transaction finds first it finds again without a search: let that be the rows.
+        tx.bucket(Table::Key.name()).map_err(fault(&path))?;
         Ok(Image { tx, path })
     }
 

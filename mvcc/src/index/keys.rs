@@ -2,11 +2,15 @@
 //!
 //! One buffer for all keys makes copying a node a few `memcpy`s. Beside it stand, for every key, its end and its *head*:
 //! the four bytes after what all keys have in common. A search compares heads, which lie side by side, all at once;
-//! looking into the keys themselves would wait for memory at every step. Head and end stand together, so that the way
-//! from the head that matches to its key waits once.
+//! looking into the keys themselves would wait for memory at every step. Head and end stand together, and in the node
+//! itself, so that a search waits for memory twice: for the node, and for the one key whose head matches.
+
+use smallvec::SmallVec;
 
 /// Spare room kept after growing: enough to make growing rare, little enough not to matter per key.
 const SPARE_KEYS: usize = 4;
+/// Strings of a full list, whose marks need no memory of their own. Longer lists work, but slower.
+pub(super) const USUAL_LEN: usize = 64;
 
 /// Sorted byte strings, stored back to back.
 ///
@@ -15,7 +19,7 @@ const SPARE_KEYS: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     bytes: Vec<u8>,
-    marks: Vec<Mark>,
+    marks: SmallVec<[Mark; USUAL_LEN]>,
     common: usize,
 }
 
@@ -104,9 +108,6 @@ impl Keys {
         let at = self.start(i);
         let common =
             if self.marks.is_empty() { key.len() } else { common_len(key, &self.bytes[..self.common]) };
-        if self.marks.len() == self.marks.capacity() {
-            self.marks.reserve_exact(SPARE_KEYS);
-        }
         if self.bytes.capacity() - self.bytes.len() < key.len() {
             self.bytes.reserve_exact(SPARE_KEYS * key.len());
         }
@@ -179,7 +180,6 @@ impl Keys {
         let base = self.bytes.len() as u32;
         self.bytes.reserve_exact(other.bytes.len());
         self.bytes.extend_from_slice(&other.bytes);
-        self.marks.reserve_exact(other.marks.len());
         self.marks.extend(other.marks.iter().map(|mark| Mark { end: mark.end + base, ..*mark }));
         self.rebuild_heads();
     }

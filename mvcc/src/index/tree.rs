@@ -9,12 +9,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::keys::Keys;
+use super::keys::{Keys, USUAL_LEN};
 use super::slot::{Compacted, Slot};
 use crate::Revision;
 
 /// Most entries of a leaf and children of an inner node.
-const WIDTH_MAX: usize = 64;
+const WIDTH_MAX: usize = USUAL_LEN;
 /// Nodes below this try to merge with a neighbour after a removal.
 const WIDTH_SMALL: usize = 16;
 /// A node is split earlier if its keys take more bytes than this: copying a node must stay cheap.
