@@ -261,7 +261,8 @@ impl Lessor {
         let lease = self.lease(self.slot(id)?);
         let remaining_seconds = match lease.deadline_ms {
             NEVER => i64::MAX,
-            at_ms => (at_ms as i64 - now_ms as i64).div_euclid(1000),
+            at_ms if at_ms >= now_ms => ((at_ms - now_ms) / 1000) as i64,
+            at_ms => -((now_ms - at_ms).div_ceil(1000) as i64),
         };
         Some(TimeToLive { granted_seconds: lease.ttl_seconds, remaining_seconds })
     }
