@@ -360,3 +360,31 @@ impl ReadTxn {
         Ok(crc.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use stanchion_disk::SimDisk;
+
+    use super::*;
+    use crate::index::Change;
+    use crate::{Put, Store, StoreOptions};
+
+    #[test]
+    fn a_row_that_the_index_names_and_the_file_lacks_is_an_error_with_its_revision() {
+        let disk = Arc::new(SimDisk::new(1));
+        let (store, _) = Store::open(disk, Path::new("db"), &StoreOptions::default()).expect("a new store");
+        let mut txn = store.write();
+        txn.put(Put::new(b"k", b"v")).expect("a put");
+        assert_eq!(txn.end().revision, 2);
+        store.commit().expect("a commit");
+        let mut view = store.read();
+        view.index.apply(b"lost", Change { main: 2, sub: 5, tombstone: false });
+        let expected = "the row of revision 2.5 is in the key index but not in the file";
+        let error = view.get(b"lost", 0).expect_err("there is no such row");
+        assert_eq!(error.to_string(), expected);
+        let error = view.range(KeyRange::ALL, &RangeOptions::default()).expect_err("nor in a range");
+        assert_eq!(error.to_string(), expected);
+    }
+}

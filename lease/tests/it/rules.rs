@@ -216,6 +216,17 @@ fn lse_27_and_28_time_to_live_is_rounded_down() {
 }
 
 #[test]
+fn lse_6_a_stored_ttl_beyond_the_clock_never_runs_out() {
+    let stored = Stored { id: 1, ttl_seconds: i64::MAX, remaining_seconds: 0 };
+    let mut lessor = Lessor::recover(Config::default(), [stored]).unwrap();
+    lessor.promote(u64::MAX / 2, 1_000);
+    lessor.handle_tick(u64::MAX - 2);
+    assert_eq!(lessor.take_expired(), None);
+    let left = lessor.time_to_live(u64::MAX / 2, 1).unwrap().remaining_seconds;
+    assert_eq!(left, (u64::MAX / 2 / 1_000) as i64);
+}
+
+#[test]
 fn lse_31_the_list_begins_with_the_least_time_left() {
     let mut lessor = primary(Config::default());
     for (id, ttl) in [(1, 30), (2, 10), (3, 20), (4, 10)] {
@@ -273,4 +284,55 @@ fn lse_34_a_demoted_lessor_makes_no_checkpoints() {
     assert_eq!(lessor.take_checkpoints(), None);
     lessor.handle_tick(5_000);
     assert_eq!(lessor.take_checkpoints(), None);
+}
+
+#[test]
+fn lse_19_a_lease_that_is_not_there_cannot_be_renewed() {
+    let mut lessor = primary(Config::default());
+    for id in [0, 1, -1] {
+        assert_eq!(lessor.renew(0, id), Err(RenewError::NotFound { id }));
+    }
+}
+
+#[test]
+fn lse_29_the_keys_of_a_lease() {
+    let mut lessor = Lessor::new(Config::default());
+    lessor.grant(0, 1, 5).unwrap();
+    for key in [b"b", b"a", b"c", b"a"] {
+        lessor.attach(1, key).unwrap();
+    }
+    assert_eq!(lessor.keys(1).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+    assert_eq!(lessor.keys(2).count(), 0, "an unknown lease has none");
+}
+
+#[test]
+fn lse_33_a_checkpoint_counts_at_the_next_promotion() {
+    let mut lessor = primary(Config::default());
+    lessor.grant(0, 1, 100).unwrap();
+    let stored = lessor.checkpoint(0, 1, 40).unwrap();
+    assert_eq!(stored, Stored { id: 1, ttl_seconds: 100, remaining_seconds: 40 });
+    assert_eq!(lessor.time_to_live(0, 1).unwrap().remaining_seconds, 100, "not before");
+    let mut after = Lessor::recover(Config::default(), [stored]).unwrap();
+    after.promote(1_000, 1_000);
+    assert_eq!(after.time_to_live(1_000, 1).unwrap().remaining_seconds, 41);
+}
+
+#[test]
+fn errors_tell_the_numbers() {
+    let mut lessor = primary(Config::default());
+    lessor.grant(0, 0x1f, 5).unwrap();
+    assert_eq!(lessor.grant(0, 0x1f, 5).unwrap_err().to_string(), "lease 0x1f already exists");
+    assert_eq!(lessor.grant(0, 0, 5).unwrap_err().to_string(), "lease id 0 cannot be granted");
+    let error = lessor.grant(0, 2, MAX_TTL_SECONDS + 1).unwrap_err().to_string();
+    assert_eq!(error, "lease TTL of 9000000001 s is above the maximum of 9000000000 s");
+    let unknown = "lease 0x2 not found";
+    assert_eq!(lessor.revoke(2).unwrap_err().to_string(), unknown);
+    assert_eq!(lessor.attach(2, b"k").unwrap_err().to_string(), unknown);
+    assert_eq!(lessor.checkpoint(0, 2, 1).unwrap_err().to_string(), unknown);
+    assert_eq!(lessor.renew(0, 2).unwrap_err().to_string(), unknown);
+    let late = lessor.renew(5_250, 0x1f).unwrap_err().to_string();
+    assert_eq!(late, "lease 0x1f ran out 250 ms ago and is being revoked");
+    let twice = Stored { id: 7, ttl_seconds: 5, remaining_seconds: 0 };
+    let error = Lessor::recover(Config::default(), [twice, twice]).unwrap_err().to_string();
+    assert_eq!(error, "lease 0x7 already exists");
 }

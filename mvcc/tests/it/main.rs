@@ -4,6 +4,7 @@ mod bad_files;
 mod beside;
 mod crash;
 mod model;
+mod requests;
 mod rules;
 mod shrink;
 mod store_model;

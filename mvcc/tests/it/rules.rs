@@ -1,27 +1,27 @@
 //! Single rules that deserve an example of their own, and the reference's defects.
 
 use stanchion_mvcc::{
-    Applied, CommitSchedule, CompactionStep, Error, KeyRange, KeyValueRef, Put, RangeEnd, RangeOptions,
-    Revision, RowKey, SortTarget, Store, schema,
+    Applied, CommitSchedule, CompactionStep, Error, KeyRange, KeyValueRef, Put, ROW_MAX, RangeEnd,
+    RangeOptions, Revision, RowKey, SortTarget, Store, schema,
 };
 use std::time::Duration;
 
 use crate::model::Pair;
 use crate::world::World;
 
-fn put(store: &Store, key: &str, value: &str) -> i64 {
+pub(crate) fn put(store: &Store, key: &str, value: &str) -> i64 {
     let mut txn = store.write();
     txn.put(Put::new(key.as_bytes(), value.as_bytes())).expect("a put");
     txn.end().revision
 }
 
-fn delete(store: &Store, key: &str) -> i64 {
+pub(crate) fn delete(store: &Store, key: &str) -> i64 {
     let mut txn = store.write();
     txn.delete_range(KeyRange::single(key.as_bytes()), false).expect("a delete");
     txn.end().revision
 }
 
-fn compact_to_the_end(store: &Store, revision: i64) {
+pub(crate) fn compact_to_the_end(store: &Store, revision: i64) {
     store.compact(revision).expect("an acceptable revision");
     finish_compaction(store);
 }
@@ -30,11 +30,11 @@ fn finish_compaction(store: &Store) {
     while store.compaction_step(1000).expect("a step") != CompactionStep::Idle {}
 }
 
-fn value_at(store: &Store, key: &str, revision: i64) -> Option<Vec<u8>> {
+pub(crate) fn value_at(store: &Store, key: &str, revision: i64) -> Option<Vec<u8>> {
     store.get(key.as_bytes(), revision).expect("a readable revision").map(|kv| Pair::decode(&kv).value)
 }
 
-fn from_key(key: &[u8]) -> KeyRange<'_> {
+pub(crate) fn from_key(key: &[u8]) -> KeyRange<'_> {
     KeyRange { start: key, end: RangeEnd::Unbounded }
 }
 
@@ -60,8 +60,10 @@ fn kv_8_kv_9_errors_tell_the_numbers() {
     compact_to_the_end(world.store(), 3);
     let future = world.store().get(b"k", 5).expect_err("the store is at 4");
     assert!(matches!(future, Error::Future { requested: 5, current: 4 }), "{future}");
+    assert_eq!(future.to_string(), "required revision 5 is a future revision; the store is at 4");
     let old = world.store().get(b"k", 2).expect_err("compacted at 3");
     assert!(matches!(old, Error::Compacted { requested: 2, compacted: 3 }), "{old}");
+    assert_eq!(old.to_string(), "required revision 2 has been compacted; the compact revision is 3");
     assert_eq!(value_at(world.store(), "k", 3), Some(b"2".to_vec()));
     assert_eq!(value_at(world.store(), "k", -7), Some(b"3".to_vec()));
 }
@@ -339,6 +341,9 @@ fn bad_puts_are_refused_with_the_numbers() {
     assert!(matches!(txn.put(Put::new(b"", b"v")), Err(Error::EmptyKey)));
     assert!(matches!(txn.delete_range(KeyRange::ALL, false), Err(Error::EmptyKey)));
     assert!(matches!(txn.compact(9), Err(Error::Future { requested: 9, current: 1 })));
+    let long = vec![0; ROW_MAX];
+    let error = txn.put(Put::new(b"k", &long)).expect_err("one byte too much");
+    assert_eq!(error.to_string(), "key and value of 1073741825 bytes are over the limit of 1073741824");
     assert_eq!(txn.end().revision, 1);
 }
 

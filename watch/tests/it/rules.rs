@@ -2,7 +2,7 @@
 
 use stanchion_watch::{
     CATCH_UP_REVISIONS_MAX, CATCH_UP_WATCHERS_MAX, CreateError, EventKind, HistoryError, Hub, KeyRange,
-    Options,
+    Options, ResponseKind,
 };
 
 use crate::store::{Store, drain, key, range};
@@ -300,4 +300,23 @@ fn a_stream_is_named_once_until_it_is_drained() {
     assert_eq!(hub.take_ready(), []);
     store.put(&mut hub, b"a");
     assert_eq!(hub.take_ready(), [stream]);
+}
+
+#[test]
+fn wch_30_wch_32_events_say_whether_previous_pairs_and_pieces_are_wanted() {
+    let (mut store, mut hub) = (Store::default(), Hub::new(0, 8));
+    let stream = hub.open();
+    store.put(&mut hub, b"a");
+    let wants = Options { prev_kv: true, fragment: true, ..from(1) };
+    hub.create(stream, 1, key("a"), wants).unwrap();
+    hub.create(stream, 2, key("a"), from(0)).unwrap();
+    store.catch_up(&mut hub);
+    store.put(&mut hub, b"a");
+    let told: Vec<_> = std::iter::from_fn(|| hub.poll(stream))
+        .filter_map(|response| match response.kind {
+            ResponseKind::Events { prev_kv, fragment, .. } => Some((response.watch_id, prev_kv, fragment)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(1, true, true), (1, true, true), (2, false, false)], "from history, then live");
 }
