@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "printing is what this is for")]
 
 use std::alloc::System;
+use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cap::Cap;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use stanchion_disk::RealDisk;
 use stanchion_mvcc::{CompactionStep, KeyRange, Put, RangeOptions, Store, StoreOptions};
 
@@ -93,6 +96,63 @@ fn restore(path: &Path, keys: u64) {
             times[4],
             keys as f64 / times[2].as_secs_f64() / 1e6,
         );
+    }
+}
+
+/// Gets of random keys, and beside them what the machine's memory allows: reads of random lines of as many bytes as the
+/// file has, each of which must have come before the next can begin.
+fn gets(path: &Path, keys: u64) {
+    const GETS: u64 = 500_000;
+    let store = open(path, 0);
+    put_keys(&store, 0..keys);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+    let lines = Chain::new(store.size() as usize / LINE, &mut random);
+    let (mut get, mut read) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        let start = Instant::now();
+        for _ in 0..GETS {
+            let found = store.get(&key(random.next_u64() % keys), 0).expect("a read");
+            assert!(black_box(found).is_some());
+        }
+        get.push(start.elapsed().as_nanos() as f64 / GETS as f64);
+        let start = Instant::now();
+        black_box(lines.follow(GETS));
+        read.push(start.elapsed().as_nanos() as f64 / GETS as f64);
+    }
+    for times in [&mut get, &mut read] {
+        times.sort_by(f64::total_cmp);
+    }
+    println!(
+        "get: {:.0} ns ({:.0} to {:.0}), as long as {:.1} dependent reads of {} MiB at {:.0} ns ({:.0} to {:.0})",
+        get[3],
+        get[0],
+        get[6],
+        get[3] / read[3],
+        store.size() >> 20,
+        read[3],
+        read[0],
+        read[6],
+    );
+}
+
+/// Bytes that a processor fetches at once.
+const LINE: usize = 64;
+
+/// Lines of memory, each of which names the next one, in one circle without order.
+struct Chain(Vec<[u32; LINE / 4]>);
+
+impl Chain {
+    fn new(len: usize, random: &mut impl Rng) -> Self {
+        let mut lines: Vec<_> = (0..len as u32).map(|at| [at; LINE / 4]).collect();
+        // Sattolo's shuffle: a permutation that is a single circle.
+        for i in (1..len).rev() {
+            lines.swap(i, (random.next_u64() % i as u64) as usize);
+        }
+        Self(lines)
+    }
+
+    fn follow(&self, steps: u64) -> u32 {
+        (0..steps).fold(0, |at, _| self.0[at as usize][0])
     }
 }
 
@@ -213,8 +273,9 @@ fn main() {
     let chosen = std::env::var("STANCHION_BENCH_KEYS").unwrap_or_else(|_| "1000000".into());
     let keys: u64 = chosen.parse().expect("a number of keys");
     type Figure = fn(&Path, u64);
-    let figures: [(&str, Figure); 5] = [
+    let figures: [(&str, Figure); 6] = [
         ("memory", memory),
+        ("gets", gets),
         ("restore", restore),
         ("compaction", compaction),
         ("ranges", ranges),
