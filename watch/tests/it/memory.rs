@@ -60,6 +60,7 @@ fn a_publication_to_100_000_watchers_of_one_key_does_not_copy_the_event() {
     for stream in streams {
         let told = hub.poll(stream).unwrap();
         let ResponseKind::Events { events, .. } = told.kind else { panic!("{told:?}") };
-        assert_eq!(events[0].encoded.as_ptr(), encoded.as_ptr(), "everybody shares the same bytes");
+        let shared = events.iter().all(|event| event.encoded.as_ptr() == encoded.as_ptr());
+        assert!(shared, "everybody shares the same bytes");
     }
 }
