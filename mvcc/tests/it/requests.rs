@@ -260,8 +260,11 @@ fn cmp_7_cmp_8_rows_leave_in_small_batches_one_compaction_after_the_other() {
     assert!(value_at(world.store(), "beside", 0).is_some());
 }
 
-/// What history tells from `from` on: revisions, keys and values.
-fn told(store: &Store, from: i64) -> Vec<(i64, i64, Vec<u8>, Option<Vec<u8>>)> {
+/// Revision, key and, for a put, value of an event.
+type Told = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+
+/// What history tells from `from` on.
+fn told(store: &Store, from: i64) -> Vec<Told> {
     let events = store.read().history(KeyRange::ALL, from, 1000).expect("history").events;
     let value = |event: &Event| (!event.delete).then(|| Pair::decode(&event.kv).value);
     events.iter().map(|e| (e.revision.main, e.revision.sub, e.key.to_vec(), value(e))).collect()
