@@ -1,0 +1,7 @@
+//! The load generator; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stanchion_bench::load::main(std::env::args_os(), &mut std::io::stdout(), &mut std::io::stderr())
+}

@@ -1,0 +1,4 @@
+//! `load` as a process, against a real member.
+
+mod load;
+mod member;
