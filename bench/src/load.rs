@@ -119,6 +119,12 @@ enum Work {
     },
 }
 
+/// Are these flags and this workload such as `load` takes?
+#[cfg(test)]
+pub(crate) fn check<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<(), clap::Error> {
+    Args::try_parse_from(std::iter::once("load").chain(args)).map(|_| ())
+}
+
 /// Runs `load` with the process's arguments.
 pub fn main(
     args: impl IntoIterator<Item = OsString>,

@@ -1,4 +1,5 @@
-//! `load` as a process, against a real member.
+//! `load` and `compare` as processes, against a real member.
 
+mod compare;
 mod load;
 mod member;
