@@ -51,6 +51,11 @@ pub struct AppendWork {
 }
 
 impl AppendWork {
+    #[cfg(test)]
+    pub(crate) fn of(entries: Vec<Entry>, HardState { term, vote, commit }: HardState) -> AppendWork {
+        AppendWork { message: Message { entries, term, vote, commit, ..Message::default() } }
+    }
+
     /// Entries to append; one that exists already replaces it and everything after it.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

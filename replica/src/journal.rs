@@ -66,10 +66,13 @@ impl Journal {
             .iter()
             .map(|entry| EntryRef::new(entry.index, entry.term, entry.entry_type as u8, &entry.data))
             .collect();
+        // Raft's own may be older than what a release has recorded meanwhile: with the commit index going down again, the
+        // mark would count no more, and the one before it is gone.
+        let recorded = self.wal.hard_state().commit;
         let state = work.hard_state().map_or(HardState::default(), |hs| HardState {
             term: hs.term,
             vote: hs.vote,
-            commit: hs.commit,
+            commit: hs.commit.max(recorded),
         });
         self.wal.append(&state, &refs)?;
         if work.snapshot().is_some() {
@@ -156,5 +159,38 @@ impl Journal {
         let conf_state = Some(metadata.conf_state.encode().into());
         self.wal.save_snapshot(&SnapshotMark { index: metadata.index, term: metadata.term, conf_state })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use stanchion_disk::SimDisk;
+    use stanchion_raft::{ConfState, Entry, HardState as RaftState, SnapshotMetadata};
+    use stanchion_wal::{Options, valid_snapshots};
+
+    use super::*;
+
+    /// A writer that still has to append what raft said before the release must not take the release's mark back.
+    #[test]
+    fn an_older_commit_index_behind_a_release_does_not_undo_its_mark() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let (wal_dir, snap_dir) = (Path::new("/wal"), Path::new("/snap"));
+        let wal = Wal::create(disk.clone(), wal_dir, b"", Options::default()).unwrap();
+        let snapshots = Arc::new(Snapshotter::open(disk.clone(), snap_dir).unwrap().0);
+        let mut journal = Journal::new(disk.clone(), wal, snapshots, Retention::default());
+        let entry = |index| Entry { term: 1, index, ..Entry::default() };
+        let state = |commit| RaftState { term: 1, vote: 1, commit };
+        journal.append(&AppendWork::of((1..=5).map(entry).collect(), state(2))).unwrap();
+        journal.sync().unwrap();
+        let metadata = SnapshotMetadata { index: 4, term: 1, ..SnapshotMetadata::default() };
+        let snapshot = Snapshot { metadata, ..Snapshot::default() };
+        let release = Release { index: 4, term: 1, keep_from: 4, conf_state: ConfState::default() };
+        journal.release(&release, &snapshot).unwrap();
+        journal.append(&AppendWork::of(Vec::new(), state(3))).unwrap();
+        journal.close().unwrap();
+        let marks = valid_snapshots(disk, wal_dir).unwrap();
+        assert_eq!(marks.last().map(|mark| mark.index), Some(4));
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stanchion_sim::run::{Run, run};
-use stanchion_sim::{Outcome, Scenario, report, shrink, timeline};
+use stanchion_sim::{Outcome, Scenario, replay, report, shrink, timeline};
 
 use options::{Command, Options};
 
@@ -36,7 +36,10 @@ fn main() -> ExitCode {
 
 /// One seed; ends with the line `trace <hash>`.
 fn run_one(options: &Options) -> Result<bool, String> {
-    let scenario = options.scenario(options.seed.unwrap_or(1))?;
+    let scenario = match &options.replay {
+        Some(path) => replay::read(path).map_err(|wrong| wrong.to_string())?,
+        None => options.scenario(options.seed.unwrap_or(1))?,
+    };
     let began = Instant::now();
     let run = run(&scenario, options.timeline.is_some());
     let took = began.elapsed();
@@ -46,16 +49,29 @@ fn run_one(options: &Options) -> Result<bool, String> {
     }
     let simulated = Duration::from_micros(run.figures.simulated_us);
     println!("{scenario:?}");
-    println!("{:?} after {simulated:?} simulated in {took:?}: {:?}", ended(&run), run.figures);
+    println!("{} after {simulated:?} simulated in {took:?}: {:?}", ended(&run), run.figures);
     let passed = passed(&run);
     if !passed {
-        print!("{}", run.story);
-        if options.shrink {
-            tell_smaller(&scenario);
-        }
+        tell(&scenario, &run, options)?;
     }
     println!("trace {:016x}", run.hash);
     Ok(passed)
+}
+
+/// The story of a failure; the failure made smaller and kept in a file, if that is asked for.
+fn tell(scenario: &Scenario, run: &Run, options: &Options) -> Result<(), String> {
+    print!("{}", run.story);
+    let mut kept = scenario.clone();
+    if options.shrink {
+        kept = shrink::shrink(scenario);
+        println!("shrunk: cargo run --release -p stanchion-sim -- {}", report::replay_arguments(&kept));
+    }
+    if let Some(dir) = &options.save {
+        let path = dir.join(format!("seed-{}.json", scenario.seed));
+        replay::write(&path, &kept).map_err(|wrong| wrong.to_string())?;
+        println!("kept: cargo run --release -p stanchion-sim -- run --replay {}", path.display());
+    }
+    Ok(())
 }
 
 fn ended(run: &Run) -> &'static str {
@@ -68,11 +84,6 @@ fn ended(run: &Run) -> &'static str {
 
 fn passed(run: &Run) -> bool {
     !matches!(run.outcome, Outcome::Failed(_))
-}
-
-fn tell_smaller(scenario: &Scenario) {
-    let smaller = shrink::shrink(scenario);
-    println!("shrunk: cargo run --release -p stanchion-sim -- {}", report::replay_arguments(&smaller));
 }
 
 /// Many seeds; ends with `seeds: N run, F failed`.
@@ -92,10 +103,7 @@ fn soak(options: &Options) -> Result<bool, String> {
         simulated += Duration::from_micros(run.figures.simulated_us);
         if !passed(&run) {
             failed += 1;
-            print!("{}", run.story);
-            if options.shrink {
-                tell_smaller(&scenario);
-            }
+            tell(&scenario, &run, options)?;
         }
     }
     let took = began.elapsed().as_secs_f64();
@@ -108,49 +116,50 @@ fn soak(options: &Options) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-/// Each deliberate mistake until a seed finds it; ends with `mutants: K of K caught`.
+/// Deliberate mistakes: those of the list by their seeds, or all of them by search; ends with `mutants: K of K caught`.
 #[cfg(feature = "mutants")]
 fn mutants(options: &Options) -> Result<bool, String> {
-    use stanchion_raft::mutant as raft;
-    use stanchion_sim::mutant;
-    /// These need joint configurations, which members of this cluster never propose.
-    const UNREACHABLE: [raft::Mutant; 4] = [
-        raft::Mutant::CommitIgnoresOutgoing,
-        raft::Mutant::VoteIgnoresOutgoing,
-        raft::Mutant::SnapshotForgetsOutgoing,
-        raft::Mutant::AutoLeaveNever,
-    ];
-    let (mut all, mut caught) = (0, 0);
-    let mut look = |name: String| -> Result<(), String> {
-        if options.only.as_ref().is_some_and(|only| *only != name) {
-            return Ok(());
+    use stanchion_sim::mutants::{self, Caught};
+    let known = mutants::known();
+    let seed_of = |name: &str| known.iter().find(|known| known.name == name).map(|known| known.seed);
+    let (mut caught, mut missed) = (Vec::new(), Vec::new());
+    for mistake in mutants::all() {
+        let (name, first) = (mistake.name.clone(), seed_of(&mistake.name));
+        let wanted = match &options.only {
+            Some(only) => name.contains(only.as_str()),
+            None => options.all || first.is_some(),
+        };
+        if !wanted {
+            continue;
         }
         let began = Instant::now();
-        all += 1;
-        for seed in 1..=options.seeds.unwrap_or(300) {
-            let scenario = options.scenario(seed)?;
-            if let Outcome::Failed(what) = run(&scenario, false).outcome {
-                caught += 1;
-                let what: String = what.chars().take(110).collect();
-                println!("{name}: seed {seed}, {:.1} s: {what}", began.elapsed().as_secs_f64());
-                return Ok(());
+        let last = options.seeds.unwrap_or(300);
+        let from = options.seed.unwrap_or(1);
+        let seeds = first.into_iter().chain(from..from + last);
+        let found = seeds.map(|seed| (seed, mistake.found_by(&mutants::scenario(seed))));
+        let found = found.filter_map(|(seed, what)| Some((seed, what?))).next();
+        let took = began.elapsed();
+        match found {
+            Some((seed, what)) => {
+                let what = mutants::one_line(&what);
+                println!("{name}: seed {seed}, {:.1} s: {what}", took.as_secs_f64());
+                caught.push(Caught { name, seed, tenths: took.as_millis() as u64 / 100, what });
+            }
+            None => {
+                println!("{name}: NOT caught by {last} seeds, {:.1} s", took.as_secs_f64());
+                missed.push((name, last));
             }
         }
-        println!("{name}: NOT caught, {:.1} s", began.elapsed().as_secs_f64());
-        Ok(())
-    };
-    for mistake in mutant::Mutant::ALL {
-        mutant::set(Some(*mistake));
-        look(format!("{mistake:?}"))?;
-        mutant::set(None);
     }
-    for mistake in raft::Mutant::ALL.iter().filter(|mistake| !UNREACHABLE.contains(mistake)) {
-        raft::set(Some(*mistake));
-        look(format!("raft::{mistake:?}"))?;
-        raft::set(None);
+    if let Some(path) = &options.write {
+        std::fs::write(path, mutants::page(&caught, &missed))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     }
-    println!("mutants: {caught} of {all} caught");
-    Ok(caught == all)
+    println!("mutants: {} of {} caught", caught.len(), caught.len() + missed.len());
+    if caught.is_empty() {
+        return Err("no mistake was tried: see `--only` and sim/MUTANTS.md".to_owned());
+    }
+    Ok(missed.is_empty())
 }
 
 #[cfg(not(feature = "mutants"))]

@@ -57,6 +57,14 @@ mutants! {
     ChangeNotTold,
     /// A new primary does not extend the leases: those of the former one seem to have run out.
     LeaseNotExtended,
+    /// A commit takes along the index of an entry whose changes come with the next one (etcd 3.5.0 to 3.5.2).
+    AppliedIndexBeforeData,
+    /// Making the file shorter commits changes without the index behind them (etcd 3.5.0 to 3.5.5, defragmentation).
+    ShrinkForgetsIndex,
+    /// A voter that was removed still counts for raft.
+    RemovedStillCounts,
+    /// What a failed sync left is written on, as if it were durable.
+    FailedSyncForgotten,
 }
 
 #[cfg(feature = "mutants")]

@@ -8,10 +8,12 @@ use stanchion_sim::{Fault, Scenario};
 /// How to use it.
 pub(crate) const HELP: &str = "\
 usage: stanchion-sim run [--seed N] [--steps M] [OPTIONS]     one seed; ends with `trace <hash>`
+       stanchion-sim run --replay FILE                        a run that was kept in a file
        stanchion-sim soak [--minutes N | --seeds K] [OPTIONS] fresh seeds (or from --seed on)
-       stanchion-sim mutants [--seeds K] [--only NAME]        deliberate mistakes (feature `mutants`)
+       stanchion-sim mutants [--seeds K] [--only NAME] [--all] [--write FILE]
+                                                              deliberate mistakes (feature `mutants`)
 
-options:
+options of run and soak:
   --steps M          steps of the scheduler until faults stop (12000)
   --members N        founding members, 1 to 7 (drawn)
   --clients N        clients (drawn)
@@ -21,7 +23,41 @@ options:
   --skip 3,7         interventions to leave out, by number
   --think-us N       mean pause between a client's operations
   --shrink           make failures smaller
-  --timeline FILE    write a picture of the run";
+  --save DIR         keep failures as replay files (made smaller with --shrink)
+  --timeline FILE    write a picture of the run (run only)
+
+options of mutants:
+  --seeds K          seeds to try after the known one (300), from --seed on (1)
+  --only NAME        only mistakes with this in their name
+  --all              those that are not in sim/MUTANTS.md, too
+  --write FILE       write that list";
+
+/// The options, whether they have a value, and the commands that know them.
+const KNOWN: [(&str, bool, &[Command]); 19] = {
+    use Command::{Mutants, Run, Soak};
+    const RUNS: &[Command] = &[Run, Soak];
+    [
+        ("--seed", true, &[Run, Soak, Mutants]),
+        ("--seeds", true, &[Soak, Mutants]),
+        ("--minutes", true, &[Soak]),
+        ("--steps", true, RUNS),
+        ("--members", true, RUNS),
+        ("--clients", true, RUNS),
+        ("--watchers", true, RUNS),
+        ("--think-us", true, RUNS),
+        ("--without", true, RUNS),
+        ("--with", true, RUNS),
+        ("--skip", true, RUNS),
+        ("--shrink", false, RUNS),
+        ("--save", true, RUNS),
+        ("--timeline", true, &[Run]),
+        ("--replay", true, &[Run]),
+        ("--only", true, &[Mutants]),
+        ("--all", false, &[Mutants]),
+        ("--write", true, &[Mutants]),
+        ("--help", false, &[Run, Soak, Mutants]),
+    ]
+};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +76,12 @@ pub(crate) struct Options {
     pub(crate) seeds: Option<u64>,
     pub(crate) minutes: Option<f64>,
     pub(crate) shrink: bool,
+    pub(crate) save: Option<PathBuf>,
     pub(crate) timeline: Option<PathBuf>,
+    pub(crate) replay: Option<PathBuf>,
     pub(crate) only: Option<String>,
+    pub(crate) all: bool,
+    pub(crate) write: Option<PathBuf>,
     steps: u64,
     members: Option<usize>,
     clients: Option<usize>,
@@ -69,8 +109,12 @@ impl Options {
             seeds: None,
             minutes: None,
             shrink: false,
+            save: None,
             timeline: None,
+            replay: None,
             only: None,
+            all: false,
+            write: None,
             steps: STEPS,
             members: None,
             clients: None,
@@ -81,32 +125,54 @@ impl Options {
             skip: Vec::new(),
         };
         while let Some(name) = rest.next() {
-            if name == "--shrink" {
-                options.shrink = true;
-                continue;
-            }
-            let known = [
-                "--seed",
-                "--seeds",
-                "--minutes",
-                "--steps",
-                "--members",
-                "--clients",
-                "--watchers",
-                "--think-us",
-                "--without",
-                "--with",
-                "--skip",
-                "--timeline",
-                "--only",
-            ];
-            if !known.contains(&name.as_str()) {
+            let known = KNOWN.iter().find(|(known, ..)| known == name);
+            let Some((_, has_value, commands)) = known else {
                 return Err(format!("unknown option {name:?}"));
+            };
+            if !commands.contains(&command) {
+                let word = arguments[0].as_str();
+                return Err(format!("{name} is no option of {word}"));
             }
-            let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
-            options.set(name, value)?;
+            if *has_value {
+                let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
+                options.set(name, value)?;
+            } else {
+                options.switch(name);
+            }
         }
+        options.check()?;
         Ok(options)
+    }
+
+    /// What cannot go together.
+    fn check(&self) -> Result<(), String> {
+        if self.replay.is_some() && (self.seed.is_some() || self.scenario_is_chosen()) {
+            return Err("--replay brings its own seed and scenario: no other option chooses them".to_owned());
+        }
+        if self.minutes.is_some() && self.seeds.is_some() {
+            return Err("--minutes and --seeds both say when to end: give one of them".to_owned());
+        }
+        if self.seeds == Some(0) {
+            return Err("--seeds: at least one seed must be run".to_owned());
+        }
+        if let Some(dir) = self.save.as_ref().filter(|dir| !dir.is_dir()) {
+            return Err(format!("--save: {} is no directory", dir.display()));
+        }
+        Ok(())
+    }
+
+    fn scenario_is_chosen(&self) -> bool {
+        let numbers = self.members.is_some() || self.clients.is_some() || self.watchers.is_some();
+        let faults = self.with.is_some() || !self.without.is_empty() || !self.skip.is_empty();
+        numbers || faults || self.think_us.is_some() || self.steps != STEPS
+    }
+
+    fn switch(&mut self, name: &str) {
+        match name {
+            "--shrink" => self.shrink = true,
+            "--all" => self.all = true,
+            _ => self.command = Command::Help,
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -126,7 +192,10 @@ impl Options {
             "--with" if value == "none" => self.with = Some(Vec::new()),
             "--with" => self.with = Some(faults(name, value)?),
             "--skip" => self.skip = value.split(',').map(|n| number(name, n)).collect::<Result<_, _>>()?,
+            "--save" => self.save = Some(PathBuf::from(value)),
             "--timeline" => self.timeline = Some(PathBuf::from(value)),
+            "--replay" => self.replay = Some(PathBuf::from(value)),
+            "--write" => self.write = Some(PathBuf::from(value)),
             _ => self.only = Some(value.to_owned()),
         }
         Ok(())
@@ -181,13 +250,33 @@ mod tests {
             ("run --seed x", "no number"),
             ("run --without rain", "no fault is called"),
             ("soak --minutes -1", "no time"),
+            ("soak --minutes 1 --seeds 2", "give one of them"),
+            ("soak --seeds 0", "at least one seed"),
+            ("soak --timeline x.html", "no option of soak"),
+            ("run --minutes 1", "no option of run"),
+            ("run --seed 99999999999999999999", "no number that fits"),
+            ("run --skip 1,,2", "no number that fits"),
+            ("run --save /nonexistent/dir", "no directory"),
+            ("run --replay x.json --seed 3", "its own seed"),
+            ("run --replay x.json --with none", "its own seed"),
+            ("mutants --members 3", "no option of mutants"),
         ] {
             let wrong = parse(line).expect_err(line);
             assert!(wrong.contains(reason), "{line}: {wrong}");
         }
-        for line in ["run --members 8", "run --members 0", "run --clients 0", "run --steps 0"] {
+        let impossible = [
+            "run --members 8",
+            "run --members 0",
+            "run --clients 0",
+            "run --clients 2000",
+            "run --watchers 2000",
+            "run --steps 0",
+            "run --think-us 0",
+        ];
+        for line in impossible {
             assert!(parse(line).unwrap().scenario(1).is_err(), "{line}");
         }
+        assert_eq!(parse("run --help").unwrap().command, Command::Help);
         let scenario = parse("run --with kill,loss --without loss").unwrap().scenario(1).unwrap();
         assert_eq!(scenario.faults, [Fault::Kill]);
     }

@@ -1,13 +1,14 @@
-//! How a failure is told: what does not hold, the last events of each member in one table, and how to see it again.
+//! How a failure is told: what does not hold, the last events of each member as a table, and how to see it again.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::scenario::Scenario;
 use crate::trace::{Record, Seconds};
 use crate::world::{Figures, World};
 
-/// Rows of the table.
-const ROWS: usize = 120;
+/// The commit that this program was built from, as far as that was known.
+pub const COMMIT: &str = env!("STANCHION_COMMIT");
 
 /// The arguments that repeat a scenario of a seed.
 #[must_use]
@@ -32,7 +33,7 @@ pub fn replay_arguments(scenario: &Scenario) -> String {
     arguments
 }
 
-/// A failure, for a person.
+/// A failure, for a person. `last` holds the last events of each member, in order of time.
 #[must_use]
 pub fn failure(scenario: &Scenario, what: &str, figures: Figures, ids: &[u64], last: &[Record]) -> String {
     let mut text = String::new();
@@ -43,15 +44,22 @@ pub fn failure(scenario: &Scenario, what: &str, figures: Figures, ids: &[u64], l
         figures.steps,
         Seconds(figures.simulated_us)
     );
+    let _ = writeln!(text, "commit {COMMIT}");
     let faults: Vec<&str> = scenario.faults.iter().map(|fault| fault.name()).collect();
     let _ = writeln!(text, "{} members, faults: {}", scenario.members, faults.join(" "));
-    let _ = writeln!(text, "last events:");
-    for record in &last[last.len().saturating_sub(ROWS)..] {
-        let whose =
-            record.slot.and_then(|slot| ids.get(slot)).map_or(String::new(), |id| format!("{id:016x}"));
-        let _ = writeln!(text, "  {:>14}  {whose:16}  {}", Seconds(record.at).to_string(), record.what);
+    let slots: BTreeSet<Option<usize>> = last.iter().map(|record| record.slot).collect();
+    for slot in slots {
+        let whose = slot.and_then(|slot| ids.get(slot));
+        let title = whose.map_or("the cluster".to_owned(), |id| format!("member {id:x}"));
+        let _ = writeln!(text, "\nlast events of {title}");
+        let _ = writeln!(text, "  {:>14} | event", "seconds");
+        let _ = writeln!(text, "  {:->14}-|-{:-<60}", "", "");
+        for record in last.iter().filter(|record| record.slot == slot) {
+            let _ = writeln!(text, "  {:>14} | {}", Seconds(record.at).to_string(), record.what);
+        }
     }
-    let _ = writeln!(text, "replay: cargo run --release -p stanchion-sim -- {}", replay_arguments(scenario));
+    let _ =
+        writeln!(text, "\nreplay: cargo run --release -p stanchion-sim -- {}", replay_arguments(scenario));
     text
 }
 
@@ -59,4 +67,35 @@ pub fn failure(scenario: &Scenario, what: &str, figures: Figures, ids: &[u64], l
 #[must_use]
 pub fn failure_of(scenario: &Scenario, world: &World, what: &str) -> String {
     failure(scenario, what, world.figures(), &world.member_ids(), &world.trace.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::What;
+
+    #[test]
+    fn a_failure_names_seed_commit_members_and_how_to_see_it_again() {
+        let scenario = Scenario { clients: 900, skipped: vec![3, 7], ..Scenario::of_seed(5, 1000) };
+        let record = |at, slot, what| Record { at, slot, what };
+        let last = [
+            record(1, Some(0), What::Synced),
+            record(2, None, What::Healed),
+            record(3, Some(0), What::Killed),
+        ];
+        let text = failure(&scenario, "it broke", Figures::default(), &[0xabc], &last);
+        for part in [
+            "seed 5 FAILED",
+            "it broke",
+            &format!("commit {COMMIT}"),
+            "last events of member abc",
+            "0.000003 | KILLED",
+            "last events of the cluster",
+            "run --seed 5 --steps 1000 --clients 900 --skip 3,7",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        let (first, second) = (text.find("log synced"), text.find("KILLED"));
+        assert!(first < second, "a member's events stand together and in order");
+    }
 }

@@ -3,10 +3,13 @@
 //! Swarm testing: each kind of fault is on or off for a whole run, so that some runs see one kind alone and long, and
 //! others many at once. What may not live here: anything that happens during the run.
 
-use crate::random::Random;
+use serde::{Deserialize, Serialize};
+
+use crate::random::{Random, mix};
 
 /// A kind of trouble that a run may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// Messages are lost.
     Loss,
@@ -40,11 +43,19 @@ pub enum Fault {
     Compaction,
     /// The store's file is made shorter while it is in use.
     Shrink,
+    /// A bit of a log or snapshot file turns over while its member is down.
+    BitFlip,
+    /// The alarm of a full file is raised and lifted, and some members have a small quota.
+    Alarm,
+    /// Members come back with other flags.
+    Flags,
+    /// Members run releases of different age and come back with newer ones; some hold the cluster's version.
+    Upgrade,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Loss,
         Fault::Delay,
         Fault::Duplication,
@@ -61,6 +72,10 @@ impl Fault {
         Fault::Transfer,
         Fault::Compaction,
         Fault::Shrink,
+        Fault::BitFlip,
+        Fault::Alarm,
+        Fault::Flags,
+        Fault::Upgrade,
     ];
 
     /// The name on the command line.
@@ -83,12 +98,17 @@ impl Fault {
             Fault::Transfer => "transfer",
             Fault::Compaction => "compaction",
             Fault::Shrink => "shrink",
+            Fault::BitFlip => "bit-flip",
+            Fault::Alarm => "alarm",
+            Fault::Flags => "flags",
+            Fault::Upgrade => "upgrade",
         }
     }
 }
 
 /// Everything that a run is drawn from, beside the seed itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// The seed of every draw.
     pub seed: u64,
@@ -134,8 +154,16 @@ pub struct Scenario {
     pub compaction_rows: usize,
     /// Whether elections ask first.
     pub pre_vote: bool,
+    /// Ticks until an election: few make many elections.
+    pub election_ticks: u32,
     /// The longest sync of a log, in microseconds.
     pub sync_us: u64,
+    /// Pause between checkpoints of a lease, in milliseconds; `None`: there are none.
+    pub checkpoint_ms: Option<u64>,
+    /// Operations in a hundred that are about locks.
+    pub lock_share: u64,
+    /// Bytes that a store's file may take before its member raises the alarm; `None`: no limit.
+    pub quota_bytes: Option<u64>,
 }
 
 /// A scenario that cannot be run.
@@ -153,7 +181,34 @@ pub enum ScenarioError {
     /// No clients.
     #[error("a run without clients proves nothing: at least one is needed")]
     NoClients,
+    /// More clients or watchers than there are ids for.
+    #[error("{found} {what} are too many: at most {most}")]
+    TooMany {
+        /// Whom there are too many of.
+        what: &'static str,
+        /// What was asked for.
+        found: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A duration or a number of keys of zero.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// What is zero.
+        what: &'static str,
+    },
+    /// A probability outside of 0 to 1.
+    #[error("{what} is a probability, 0 to 1, not {found}")]
+    Probability {
+        /// What it is of.
+        what: &'static str,
+        /// What was asked for.
+        found: String,
+    },
 }
+
+/// Clients, and watchers, that a run may have.
+pub const CLIENTS_MAX: usize = 1000;
 
 /// One tick of raft, in microseconds of the member's own clock.
 pub const TICK_US: u64 = 100_000;
@@ -168,14 +223,18 @@ impl Scenario {
         let members = *random.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7]);
         let calm = random.chance(0.05);
         let density = random.between(10, 60) as f64 / 100.0;
-        let faults = Fault::ALL.into_iter().filter(|_| random.chance(density) && !calm).collect();
+        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.chance(density) && !calm).collect();
+        let quota = *random.pick(&[None, Some(100 << 10), Some(400 << 10)]);
         Scenario {
+            quota_bytes: quota.filter(|_| faults.contains(&Fault::Alarm)),
+            checkpoint_ms: *random.pick(&[None, Some(500), Some(2_000)]),
+            lock_share: *random.pick(&[0, 0, 10, 30]),
             seed,
             steps,
             members,
             faults,
             skipped: Vec::new(),
-            intervention_us: *random.pick(&[300_000, 1_000_000, 3_000_000]),
+            intervention_us: *random.pick(&[100_000, 300_000, 1_000_000, 3_000_000]),
             loss: *random.pick(&[0.001, 0.01, 0.05, 0.2]),
             duplication: *random.pick(&[0.01, 0.1, 0.3]),
             late: *random.pick(&[0.01, 0.1, 0.5]),
@@ -191,7 +250,8 @@ impl Scenario {
             segment_bytes: *random.pick(&[4 << 10, 64 << 10, 64 << 10, 1 << 20]),
             commit_us: *random.pick(&[20_000, 100_000, 500_000, 2_000_000]),
             compaction_rows: *random.pick(&[1, 10, 1000]),
-            pre_vote: random.chance(0.7),
+            pre_vote: random.chance(0.6),
+            election_ticks: *random.pick(&[3, 10, 10]),
             sync_us: *random.pick(&[200, 2_000, 20_000]),
         }
     }
@@ -213,7 +273,53 @@ impl Scenario {
             }
             Scenario { steps: 0, .. } => Err(ScenarioError::NoSteps),
             Scenario { clients: 0, .. } => Err(ScenarioError::NoClients),
-            _ => Ok(()),
+            _ => self.check_numbers(),
         }
+    }
+
+    /// Numbers that a replay file could hold and no draw does.
+    fn check_numbers(&self) -> Result<(), ScenarioError> {
+        for (what, found) in [("clients", self.clients), ("watchers", self.watchers)] {
+            if found > CLIENTS_MAX {
+                return Err(ScenarioError::TooMany { what, found, most: CLIENTS_MAX });
+            }
+        }
+        if self.election_ticks < 2 {
+            return Err(ScenarioError::Zero { what: "election_ticks, beyond the heartbeat's 1," });
+        }
+        let numbers = [
+            ("intervention_us", self.intervention_us),
+            ("keys", self.keys),
+            ("think_us", self.think_us),
+            ("patience_us", self.patience_us),
+            ("snapshot_count", self.snapshot_count),
+            ("segment_bytes", self.segment_bytes),
+            ("commit_us", self.commit_us),
+            ("compaction_rows", self.compaction_rows as u64),
+        ];
+        if let Some((what, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
+            return Err(ScenarioError::Zero { what });
+        }
+        let shares = [("loss", self.loss), ("duplication", self.duplication), ("late", self.late)];
+        match shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+            Some((what, found)) => Err(ScenarioError::Probability { what, found: found.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The scenario as a member of it is started: with other flags than the last time, if that fault is on.
+    #[must_use]
+    pub fn with_flags_of(&self, start: u64) -> Scenario {
+        let mut flagged = self.clone();
+        if self.has(Fault::Flags) {
+            let drawn = Scenario::of_seed(mix(self.seed ^ mix(start)), self.steps);
+            flagged.snapshot_count = drawn.snapshot_count;
+            flagged.catch_up_entries = drawn.catch_up_entries;
+            flagged.segment_bytes = drawn.segment_bytes;
+            flagged.compaction_rows = drawn.compaction_rows;
+            flagged.pre_vote = drawn.pre_vote;
+            flagged.checkpoint_ms = drawn.checkpoint_ms;
+        }
+        flagged
     }
 }

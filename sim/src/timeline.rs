@@ -28,9 +28,10 @@ pub fn page(title: &str, run: &Run) -> String {
     let seconds = Seconds(run.figures.simulated_us);
     format!(
         "<!doctype html><meta charset='utf-8'><title>{title}</title>\
-         <style>body{{font:13px sans-serif}}text{{font:11px monospace}}</style>\
+         <style>body{{font:13px sans-serif}}text{{font:11px monospace}}.t{{font:9px monospace;fill:#666}}</style>\
          <h1>{title}</h1><p>{seconds} simulated seconds, {:?}, trace {:016x}. Green: leads; blue: runs; \
-         red: power cut or killed; orange: disk failed; ticks above: answers, below: applied.</p>\
+         red: power cut or killed; orange: disk failed; purple: paused; ticks above: operations asked, answered, timed out (orange), below: \
+         applied; small numbers: terms. Hover over a mark to read it.</p>\
          <svg width='{WIDTH}' height='{height}'>{svg}</svg>\n",
         run.outcome, run.hash
     )
@@ -51,11 +52,24 @@ fn draw_life(svg: &mut String, run: &Run, slot: usize, y: usize, x: &dyn Fn(u64)
         }
         (since, colour) = (at, next);
     };
+    let mut text_from = 0.0;
     for record in run.records.iter().filter(|record| record.slot == Some(slot)) {
+        // Terms where there is room for their number.
+        if let What::Leads(term) | What::Follows(_, term) = record.what
+            && x(record.at) >= text_from
+        {
+            let _ = write!(svg, "<text class='t' x='{:.1}' y='{}'>{term}</text>", x(record.at), y + 19);
+            text_from = x(record.at) + 8.0 * (1.0 + (term.max(1).ilog10() as f64));
+        }
         match record.what {
             What::Started(..) | What::Follows(..) => ended(svg, record.at, Some("#8ab")),
             What::Leads(_) => ended(svg, record.at, Some("#3a3")),
-            What::PowerCut | What::Killed | What::DiskFailed | What::DiskLost | What::Removed => {
+            What::PowerCut
+            | What::Killed
+            | What::DiskFailed
+            | What::DiskLost
+            | What::Damaged
+            | What::Removed => {
                 ended(svg, record.at, None);
             }
             _ => {}
@@ -67,11 +81,13 @@ fn draw_life(svg: &mut String, run: &Run, slot: usize, y: usize, x: &dyn Fn(u64)
 /// One thing that happened.
 fn draw_mark(svg: &mut String, record: &Record, y: usize, x: f64) {
     let (colour, from, to) = match record.what {
-        What::PowerCut | What::Killed | What::DiskLost => ("#d22", y - 14, y + 14),
-        What::DiskFailed => ("#e80", y - 14, y + 14),
+        What::PowerCut | What::Killed | What::DiskLost | What::Damaged => ("#d22", y - 14, y + 14),
+        What::DiskFailed | What::BitFlipped(..) => ("#e80", y - 14, y + 14),
         What::Paused(_) => ("#a0a", y - 14, y + 14),
         What::Installed(_) | What::SnapshotSent(..) => ("#06c", y - 14, y + 14),
-        What::Answered(..) => ("#aaa", y - 12, y - 6),
+        What::Asked(..) => ("#ddd", y - 12, y - 9),
+        What::Answered(..) => ("#888", y - 12, y - 6),
+        What::TimedOut(..) => ("#e80", y - 12, y - 6),
         What::Applied(..) => ("#ccc", y + 6, y + 10),
         What::Intervened(..) | What::Healed => ("#000", y - 8, y + 8),
         _ => return,
@@ -82,4 +98,35 @@ fn draw_mark(svg: &mut String, record: &Record, y: usize, x: f64) {
         svg,
         "<line x1='{x:.1}' x2='{x:.1}' y1='{from}' y2='{to}' stroke='{colour}'><title>{at} {what}</title></line>"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::run;
+    use crate::scenario::{Fault, Scenario};
+
+    #[test]
+    fn a_page_shows_members_terms_leaders_faults_and_operations() {
+        let faults = vec![Fault::Kill, Fault::Pause];
+        let scenario = Scenario { members: 3, faults, ..Scenario::of_seed(6, 2000) };
+        let run = run(&scenario, true);
+        let page = page("seed 6", &run);
+        for id in &run.member_ids {
+            assert!(page.contains(&format!(">{id:016x}</text>")), "member {id:x} has no line");
+        }
+        let some =
+            |wanted: fn(&What) -> bool| run.records.iter().find(|record| wanted(&record.what)).unwrap();
+        let leads = some(|what| matches!(what, What::Leads(_)));
+        let killed = some(|what| matches!(what, What::Killed));
+        let answered = some(|what| matches!(what, What::Answered(..)));
+        let What::Leads(term) = leads.what else { unreachable!("just found") };
+        assert!(page.contains(&format!(">{term}</text>")) && page.contains("fill='#3a3'"));
+        for record in [killed, answered] {
+            assert!(page.contains(&format!("<title>{} {}</title>", Seconds(record.at), record.what)));
+        }
+        assert_eq!(page.matches("<line").count(), page.matches("</line>").count());
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</svg>\n"));
+        assert!(!page.contains("<script"));
+    }
 }

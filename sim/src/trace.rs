@@ -41,6 +41,10 @@ pub enum What {
     Paused(u64),
     /// The disk is gone, and the member with it.
     DiskLost,
+    /// What is on the disk was found damaged and is not served: the member needs another disk.
+    Damaged,
+    /// A bit of this file turned over, at this offset: 0 for the log, 1 for snapshots.
+    BitFlipped(u64, u64),
     /// The member was removed from the cluster and has stopped.
     Removed,
     /// The log was released up to this mark.
@@ -95,6 +99,8 @@ impl What {
                 [23, n, kind.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)))]
             }
             What::Healed => [24, 0, 0],
+            What::Damaged => [25, 0, 0],
+            What::BitFlipped(what, offset) => [26, what, offset],
         }
     }
 }
@@ -116,6 +122,9 @@ impl fmt::Display for What {
             What::DiskFailed => f.write_str("STOPPED: disk failed"),
             What::Paused(until) => write!(f, "PAUSED until {}", Seconds(*until)),
             What::DiskLost => f.write_str("DISK LOST"),
+            What::Damaged => f.write_str("DAMAGE FOUND, not started"),
+            What::BitFlipped(0, offset) => write!(f, "BIT FLIPPED in the log at {offset}"),
+            What::BitFlipped(_, offset) => write!(f, "BIT FLIPPED in a snapshot at {offset}"),
             What::Removed => f.write_str("REMOVED"),
             What::Released(index) => write!(f, "log released at {index}"),
             What::SnapshotSent(to, index) => write!(f, "sends database at {index} to {to:x}"),

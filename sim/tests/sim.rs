@@ -1,7 +1,9 @@
 //! Whole runs: the same twice, a fixed set of seeds, and the seeds of mistakes that were found.
 
+use std::process::Command;
+
 use stanchion_sim::run::run;
-use stanchion_sim::{Fault, Outcome, Scenario};
+use stanchion_sim::{Fault, Outcome, Scenario, replay};
 
 /// Seeds of mistakes that the simulator has found in the crates below, each with what it was.
 const REGRESSIONS: [(u64, &str); 5] = [
@@ -50,4 +52,38 @@ fn leaving_out_an_intervention_leaves_the_others_as_they_were() {
     let scenario = Scenario { faults: vec![Fault::Kill, Fault::Pause], ..Scenario::of_seed(6, 3000) };
     let without = Scenario { skipped: vec![1, 2], ..scenario.clone() };
     assert_ne!(passes(&scenario), passes(&without));
+}
+
+/// Runs the program; its exit code, output and errors.
+fn program(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stanchion-sim")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_program_runs_seeds_replay_files_and_pictures_and_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, picture) = (path("seed.json"), path("run.html"));
+    let (code, out, _) = program(&["run", "--seed", "7", "--steps", "500"]);
+    let trace = out.lines().last().unwrap().to_owned();
+    assert!(code == Some(0) && trace.starts_with("trace ") && trace.len() == "trace ".len() + 16, "{out}");
+    replay::write(file.as_ref(), &Scenario::of_seed(7, 500)).unwrap();
+    let (code, out, _) = program(&["run", "--replay", &file, "--timeline", &picture]);
+    assert_eq!((code, out.lines().last()), (Some(0), Some(trace.as_str())));
+    assert!(std::fs::read_to_string(picture).unwrap().contains("<svg"));
+    let (code, out, _) = program(&["soak", "--seed", "7", "--seeds", "2", "--steps", "500"]);
+    assert_eq!((code, out.lines().last()), (Some(0), Some("seeds: 2 run, 0 failed")));
+    std::fs::write(&file, "{").unwrap();
+    for (arguments, reason) in [
+        (&["run", "--replay", file.as_str()][..], "line 1"),
+        (&["run", "--replay", "/nonexistent"], "No such file"),
+        (&["run", "--colour"], "unknown option"),
+        (&["run", "--members", "9"], "1 to 7 founding members, not 9"),
+        (&["dance"], "unknown command"),
+    ] {
+        let (code, _, errors) = program(arguments);
+        assert!(code == Some(2) && errors.contains(reason), "{arguments:?}: {code:?} {errors}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use stanchion_lease::Stored;
+
 use super::{Check, hold};
 
 /// What one start of a member may do to leases, by its own clock.
@@ -12,9 +14,31 @@ pub struct LeaseClock {
 }
 
 impl LeaseClock {
-    /// The member begins to count: every lease has its whole TTL again.
-    pub fn promoted(&mut self, now_ms: u64, leases: impl Iterator<Item = (i64, i64)>) {
-        self.earliest = leases.map(|(id, ttl)| (id, now_ms + ttl.cast_unsigned() * 1000)).collect();
+    /// The member begins to count: every lease has its whole TTL again, or the rest that was checkpointed, and at most
+    /// `extend_ms` more. `left` tells the seconds that the member gives a lease.
+    ///
+    /// # Errors
+    /// It gives one more.
+    pub fn promoted(
+        &mut self,
+        member: u64,
+        (now_ms, extend_ms): (u64, u64),
+        leases: &[Stored],
+        left: impl Fn(i64) -> Option<i64>,
+    ) -> Check {
+        self.earliest.clear();
+        for lease in leases {
+            let seconds =
+                if lease.remaining_seconds > 0 { lease.remaining_seconds } else { lease.ttl_seconds };
+            let (given, most) = (left(lease.id), seconds + extend_ms.div_ceil(1000).cast_signed());
+            hold!(
+                given.is_some_and(|given| given <= most),
+                "member {member:x}, now primary, gives lease {:x} {given:?} s, at most {most} are left of it",
+                lease.id
+            );
+            self.earliest.insert(lease.id, now_ms + seconds.cast_unsigned() * 1000);
+        }
+        Ok(())
     }
 
     /// The member counts no longer.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::{RaftRequest, RequestKind};
+use stanchion_api::{etcdserverpb as pb, membershippb};
 use stanchion_mvcc::{KvHash, RangeOptions};
 use stanchion_raft::{Entry, EntryType};
 use stanchion_replica::apply::{Applier, Effect, Refusal, Reply};
@@ -129,6 +129,16 @@ impl Ledger {
             RequestKind::Compaction => model.compact(&decoded!(pb::CompactionRequest)),
             RequestKind::LeaseGrant => model.grant(&decoded!(pb::LeaseGrantRequest), self.least_ttl),
             RequestKind::LeaseRevoke => model.revoke(&decoded!(pb::LeaseRevokeRequest)),
+            RequestKind::LeaseCheckpoint => model.checkpoint(&decoded!(pb::LeaseCheckpointRequest)),
+            RequestKind::Alarm => {
+                model.alarm(&decoded!(pb::AlarmRequest));
+                return Ok(None);
+            }
+            RequestKind::ClusterVersionSet => {
+                let version = decoded!(membershippb::ClusterVersionSetRequest).ver;
+                model.cluster_version = Some(version);
+                return Ok(None);
+            }
             _ => return Ok(None),
         }))
     }
@@ -139,6 +149,15 @@ impl Ledger {
     /// It is not the model's, or not that of the other members.
     pub fn applied(&mut self, member: u64, entry: &Entry, effect: &Effect) -> Check {
         let index = entry.index;
+        if effect.raise_no_space {
+            // It took effect; that this member's file is over its quota is the member's own matter.
+            hold!(
+                effect.result == Err(Refusal::NoSpace),
+                "member {member:x} is over its quota at entry {index}, but answers {:?}",
+                effect.result
+            );
+            return Ok(());
+        }
         let Some(agreed) = self.agreed.get_mut(index.wrapping_sub(1) as usize) else {
             return Err(format!("member {member:x} applies entry {index}, which nobody agreed on"));
         };
@@ -186,19 +205,41 @@ impl Ledger {
         );
         self.check_pairs(member, applier)?;
         if index == self.last_index() {
-            let mut leases = applier.lessor().list();
-            leases.sort_unstable();
-            let expected: Vec<i64> = self.model.leases.keys().copied().collect();
-            hold!(leases == expected, "member {member:x} holds leases {leases:x?}, expected {expected:x?}");
-            for lease in leases {
-                let keys: Vec<&[u8]> = applier.lessor().keys(lease).collect();
-                let expected = self.model.keys_of(lease);
-                hold!(
-                    keys == expected,
-                    "member {member:x}: lease {lease:x} has keys {keys:?}, not {expected:?}"
-                );
-            }
+            self.check_rest(member, applier)?;
         }
+        Ok(())
+    }
+
+    /// Leases with their keys, alarms and the cluster's version are the model's behind the last entry.
+    fn check_rest(&self, member: u64, applier: &Applier) -> Check {
+        let model = &self.model;
+        let held: Vec<(i64, i64, i64)> = applier
+            .lessor()
+            .stored()
+            .iter()
+            .map(|lease| (lease.id, lease.ttl_seconds, lease.remaining_seconds))
+            .collect();
+        let rest = |id: &i64| model.rests.get(id).copied().unwrap_or(0);
+        let expected: Vec<(i64, i64, i64)> =
+            model.leases.iter().map(|(id, ttl)| (*id, *ttl, rest(id))).collect();
+        hold!(
+            held == expected,
+            "member {member:x} holds leases {held:x?} (id, TTL, rest), expected {expected:x?}"
+        );
+        for lease in model.leases.keys().copied() {
+            let keys: Vec<&[u8]> = applier.lessor().keys(lease).collect();
+            let expected = model.keys_of(lease);
+            hold!(keys == expected, "member {member:x}: lease {lease:x} has keys {keys:?}, not {expected:?}");
+        }
+        let full: Vec<u64> = applier.alarms().map(|alarm| alarm.member_id).collect();
+        let expected: Vec<u64> = model.full.iter().copied().collect();
+        hold!(full == expected, "member {member:x} knows alarms of {full:x?}, expected {expected:x?}");
+        let version = applier.cluster_version();
+        hold!(
+            version == model.cluster_version.as_deref(),
+            "member {member:x} calls the cluster's version {version:?}, expected {:?}",
+            model.cluster_version
+        );
         Ok(())
     }
 

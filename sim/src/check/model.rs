@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the store, the lessor or the applier. What may not live here: entries, members, clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use stanchion_api::etcdserverpb as pb;
@@ -35,6 +35,12 @@ pub struct Model {
     changes: Vec<Vec<Change>>,
     /// The granted TTL of each lease.
     pub leases: BTreeMap<i64, i64>,
+    /// The checkpointed rest of each lease that has one, in seconds.
+    pub rests: BTreeMap<i64, i64>,
+    /// Members whose files are full.
+    pub full: BTreeSet<u64>,
+    /// The cluster's version.
+    pub cluster_version: Option<String>,
     /// Changes of the request that runs.
     open: Vec<Change>,
 }
@@ -53,6 +59,9 @@ impl Default for Model {
             keys: BTreeMap::new(),
             changes: Vec::new(),
             leases: BTreeMap::new(),
+            rests: BTreeMap::new(),
+            full: BTreeSet::new(),
+            cluster_version: None,
             open: Vec::new(),
         }
     }
@@ -115,10 +124,15 @@ impl Model {
 
     /// A put.
     pub fn put(&mut self, request: &pb::PutRequest) -> Outcome {
+        self.check_space()?;
         self.check_put(request)?;
         let response = self.do_put(request);
         self.end();
         Ok(Reply::Put(response))
+    }
+
+    fn check_space(&self) -> Result<(), Refusal> {
+        if self.full.is_empty() { Ok(()) } else { Err(Refusal::NoSpace) }
     }
 
     fn check_put(&self, request: &pb::PutRequest) -> Result<(), Refusal> {
@@ -163,6 +177,10 @@ impl Model {
 
     /// A transaction of single-key compares, puts, deletions and ranges.
     pub fn txn(&mut self, request: &pb::TxnRequest) -> Outcome {
+        let puts = |operation: &pb::RequestOp| matches!(operation.request, Some(Request::RequestPut(_)));
+        if request.success.iter().chain(&request.failure).any(puts) {
+            self.check_space()?;
+        }
         let succeeded = request.compare.iter().all(|compare| self.holds(compare));
         let operations = if succeeded { &request.success } else { &request.failure };
         for operation in operations {
@@ -231,6 +249,7 @@ impl Model {
 
     /// The grant of a lease, whose TTL is at least `least` seconds.
     pub fn grant(&mut self, request: &pb::LeaseGrantRequest, least: i64) -> Outcome {
+        self.check_space()?;
         if self.leases.contains_key(&request.id) {
             return Err(Refusal::LeaseExists);
         }
@@ -245,12 +264,33 @@ impl Model {
         if self.leases.remove(&request.id).is_none() {
             return Err(Refusal::LeaseNotFound);
         }
+        self.rests.remove(&request.id);
         for key in self.keys_of(request.id) {
             self.write(key, None);
         }
         let header = header(self.now());
         self.end();
         Ok(Reply::LeaseRevoke(pb::LeaseRevokeResponse { header }))
+    }
+
+    /// Checkpoints of leases: 0 gives a lease its whole TTL again.
+    pub fn checkpoint(&mut self, request: &pb::LeaseCheckpointRequest) -> Outcome {
+        for checkpoint in request.checkpoints.iter().filter(|c| self.leases.contains_key(&c.id)) {
+            match checkpoint.remaining_ttl {
+                0 => self.rests.remove(&checkpoint.id),
+                rest => self.rests.insert(checkpoint.id, rest),
+            };
+        }
+        Ok(Reply::LeaseCheckpoint(pb::LeaseCheckpointResponse { header: header(self.revision) }))
+    }
+
+    /// An alarm of a full file, raised or lifted. The answer is not predicted.
+    pub fn alarm(&mut self, request: &pb::AlarmRequest) {
+        match request.action() {
+            pb::alarm_request::AlarmAction::Activate => _ = self.full.insert(request.member_id),
+            pb::alarm_request::AlarmAction::Deactivate => _ = self.full.remove(&request.member_id),
+            pb::alarm_request::AlarmAction::Get => {}
+        }
     }
 
     /// The keys that hang on a lease, in order.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use stanchion_disk::Faults;
-
 use super::node::or_stop;
 use super::queue::Event;
 use super::{INSPECT_US, Outcome, State, World};
@@ -11,6 +9,8 @@ use crate::trace::What;
 
 /// How long after the last fault everything must be well, in microseconds.
 const PATIENCE_US: u64 = 120_000_000;
+/// Entries between two hashes of a member at least.
+const HASH_EVERY: u64 = 20;
 /// The least time that clients go on after the last fault.
 const SERVE_US: u64 = 3_000_000;
 
@@ -38,7 +38,7 @@ impl World {
             if let Some(node) = &mut self.slots[slot].node {
                 node.clock.change(now, 1000, 0);
             }
-            self.slots[slot].disk.set_faults(Faults::default());
+            self.disk_well(slot);
         }
     }
 
@@ -48,16 +48,24 @@ impl World {
         self.start_added();
         for slot in 0..self.slots.len() {
             if self.slots[slot].paused_until <= self.now && self.work_random.chance(0.5) {
-                self.examine(slot)?;
+                self.examine(slot, false)?;
             }
+            self.look_at_versions(slot)?;
         }
         self.consider_end()
     }
 
     /// A member's state is that of the agreed history, and its hash that of others.
-    fn examine(&mut self, slot: usize) -> Result<(), String> {
+    ///
+    /// A hash reads the whole history, so it waits until that has grown by a part of itself, unless it is the `last`.
+    fn examine(&mut self, slot: usize, last: bool) -> Result<(), String> {
         self.with_node(slot, None, |world, node| {
             world.ledger.check_state(node.id, &node.applier)?;
+            let (entries, (start, hashed)) = (world.ledger.last_index(), world.slots[slot].hashed);
+            if !last && start == node.start && entries < hashed + HASH_EVERY + hashed / 4 {
+                return Ok(());
+            }
+            world.slots[slot].hashed = (node.start, entries);
             // Without a live key the hash takes in rows that a compaction has not removed yet, as etcd's does.
             if node.applier.store().key_count() == 0 {
                 return Ok(());
@@ -86,9 +94,10 @@ impl World {
         };
         match unfinished {
             None => {
-                (0..self.slots.len()).try_for_each(|slot| self.examine(slot))?;
+                (0..self.slots.len()).try_for_each(|slot| self.examine(slot, true))?;
                 Ok(Some(Outcome::Passed))
             }
+            Some(_) if passed > PATIENCE_US && self.somebody_is_left_behind() => Ok(Some(Outcome::NoQuorum)),
             Some(what) if passed > PATIENCE_US => {
                 let seconds = PATIENCE_US / 1_000_000;
                 Err(format!("{seconds} s after the last fault: {what}"))
@@ -118,6 +127,9 @@ impl World {
         let model = &self.ledger.model;
         if !model.leases.is_empty() {
             return Some(format!("leases {:x?} have not run out", model.leases.keys().collect::<Vec<_>>()));
+        }
+        if let Some(node) = self.nodes().find(|node| node.applier.store().is_compacting()) {
+            return Some(format!("member {:x} is compacting", node.id));
         }
         let behind = self.watchers.iter().position(|watcher| !watcher.state.has_all(model, model.revision));
         behind.map(|n| {

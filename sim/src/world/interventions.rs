@@ -1,11 +1,11 @@
 //! Faults and other interventions: each has a number and draws from a stream of its own, so that leaving one out does
 //! not change what the others do.
 
-use stanchion_disk::Faults;
+use stanchion_disk::{Disk as _, Faults};
 use stanchion_raft::{ConfChange, ConfChangeType};
 use stanchion_replica::membership::{ChangeContext, Member};
 
-use super::node::{Node, Trouble};
+use super::node::{Node, Trouble, layout};
 use super::queue::Event;
 use super::{State, World, url};
 use crate::mutant::{self, Mutant};
@@ -49,11 +49,15 @@ impl World {
             }
             Fault::DiskError => {
                 let rate = *random.pick(&[0.02, 0.2, 1.0]);
-                // No failing writes: one that ends amid a sector without a power cut leaves a record that cannot be told
-                // from rot, and the log is right to refuse it.
-                let faults = match random.chance(0.3) {
-                    true => Faults { name_error: rate, ..Faults::default() },
-                    false => Faults { sync_error: rate, ..Faults::default() },
+                let faults = match random.below(10) {
+                    0..3 => Faults { name_error: rate, ..Faults::default() },
+                    // A write that ends amid a sector, without a power cut, leaves a record that cannot be told from rot:
+                    // the log is right to refuse it, and the member may be lost.
+                    3..5 if self.may_lose(slot) => {
+                        self.slots[slot].damaged = true;
+                        Faults { write_error: rate, ..Faults::default() }
+                    }
+                    _ => Faults { sync_error: rate, ..Faults::default() },
                 };
                 self.trouble_disk(slot, faults, random);
             }
@@ -97,8 +101,27 @@ impl World {
                     world.hand_out(slot, node)
                 });
             }
-            // These are rates, not events.
-            Fault::Loss | Fault::Delay | Fault::Duplication | Fault::SlowDisk | Fault::Shrink => {}
+            Fault::BitFlip => self.flip_bit(slot, random),
+            Fault::Alarm => {
+                let member = self.slots[slot].id;
+                let raised = self.ledger.model.full.first().copied();
+                let request = match raised.filter(|_| random.chance(0.8)) {
+                    Some(full) => self.alarm(full, false),
+                    None => self.alarm(member, true),
+                };
+                return self.with_node(slot, None, |world, node| {
+                    node.proposals.push(request);
+                    world.hand_out(slot, node)
+                });
+            }
+            // These are rates, not events, or happen with each start.
+            Fault::Loss
+            | Fault::Delay
+            | Fault::Duplication
+            | Fault::SlowDisk
+            | Fault::Shrink
+            | Fault::Flags
+            | Fault::Upgrade => {}
         }
         Ok(())
     }
@@ -144,6 +167,7 @@ impl World {
     fn trouble_disk(&mut self, slot: usize, faults: Faults, random: &mut Random) {
         self.slots[slot].disk.set_faults(faults);
         self.slots[slot].disk_troubled = true;
+        self.slots[slot].disk_failing = true;
         let lasts = *random.pick(&[100_000, 1_000_000, 5_000_000]);
         self.queue.plan(self.now + lasts, Event::DiskWell(slot));
     }
@@ -151,6 +175,7 @@ impl World {
     /// A disk is well again. What it did to a running member may show later.
     pub(super) fn disk_well(&mut self, slot: usize) {
         self.slots[slot].disk.set_faults(Faults::default());
+        self.slots[slot].disk_failing = false;
         if self.slots[slot].node.is_none() {
             self.slots[slot].disk_troubled = false;
         }
@@ -158,9 +183,7 @@ impl World {
 
     /// For good, if the others are still enough; its member is replaced when membership changes are on.
     fn lose_disk(&mut self, slot: usize) {
-        let Some((voters, lost)) = self.quorum() else { return };
-        let id = self.slots[slot].id;
-        if !voters.contains(&id) || lost > 0 || voters.len() < 3 {
+        if !self.may_lose(slot) {
             return;
         }
         self.trace.add(self.now, Some(slot), What::DiskLost);
@@ -168,23 +191,84 @@ impl World {
         self.slots[slot].node = None;
     }
 
+    /// Whether a voter may be lost: it is the only one, and the others are a majority by every member's membership.
+    fn may_lose(&self, slot: usize) -> bool {
+        let Some((voters, lost)) = self.quorum() else { return false };
+        let id = self.slots[slot].id;
+        voters.contains(&id)
+            && lost == 0
+            && voters.len() >= 3
+            && !self.slots.iter().any(|other| other.damaged && voters.contains(&other.id))
+            && self.nodes().all(|node| {
+                let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
+                let left = voters.iter().filter(|voter| **voter != id && !self.is_gone(**voter)).count();
+                left > voters.len() / 2
+            })
+    }
+
+    fn is_gone(&self, id: u64) -> bool {
+        let state = self.by_id.get(&id).map(|&slot| self.slots[slot].state);
+        matches!(state, Some(State::Lost | State::Removed))
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.slots.iter().filter_map(|slot| slot.node.as_deref())
+    }
+
+    /// Whether a running member of the cluster cannot find a majority by the membership that it knows: those that were
+    /// removed stopped before it heard of it. Raft makes no promise then of how soon, or whether, it gets on.
+    pub(super) fn somebody_is_left_behind(&self) -> bool {
+        let Some(cluster) = self.most_advanced().map(|newest| newest.applier.cluster()) else { return false };
+        self.nodes().filter(|node| cluster.member(node.id).is_some()).any(|node| {
+            let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
+            let gone = voters.iter().filter(|voter| self.is_gone(**voter)).count();
+            !voters.is_empty() && voters.len() - gone <= voters.len() / 2
+        })
+    }
+
+    /// The process ends, and a bit of one of its log or snapshot files turns over before it starts again. Pages of the
+    /// database have no sums in its format: what rots there is found by comparing hashes with others, not here.
+    fn flip_bit(&mut self, slot: usize, random: &mut Random) {
+        if !self.may_lose(slot) {
+            return;
+        }
+        let layout = layout();
+        let (kind, dir, ending) = match random.chance(0.8) {
+            true => (0, layout.wal, ".wal"),
+            false => (1, layout.snap, ".snap"),
+        };
+        let disk = self.slots[slot].disk.clone();
+        // There may be no such file yet, or no power.
+        let Ok(mut files) = disk.list(&dir) else { return };
+        files.retain(|name| name.ends_with(ending));
+        if files.is_empty() {
+            return;
+        }
+        let path = dir.join(random.pick(&files));
+        let Ok(len) = disk.metadata(&path).map(|file| file.len) else { return };
+        // Most of a segment is empty space at its end.
+        let part = *random.pick(&[len, len.min(4096), len.min(512)]);
+        let offset = random.below(part);
+        if disk.flip_bit(&path, offset, random.below(8) as u32).is_ok() {
+            self.trace.add(self.now, Some(slot), What::BitFlipped(kind, offset));
+            self.slots[slot].damaged = true;
+            self.trace.add(self.now, Some(slot), What::Killed);
+            self.take_down(slot);
+        }
+    }
+
     /// The voters as the most advanced member knows them, and how many of them are gone: they have lost their disks, or
     /// were removed and stopped before the others knew.
     pub(super) fn quorum(&self) -> Option<(Vec<u64>, usize)> {
         let node = self.most_advanced()?;
         let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
-        let is_lost = |id: &&u64| {
-            let state = self.by_id.get(id).map(|&slot| self.slots[slot].state);
-            matches!(state, Some(State::Lost | State::Removed))
-        };
-        let lost = voters.iter().filter(is_lost).count();
+        let lost = voters.iter().filter(|voter| self.is_gone(**voter)).count();
         Some((voters, lost))
     }
 
     /// The running member that has applied most.
     pub(super) fn most_advanced(&self) -> Option<&Node> {
-        let nodes = self.slots.iter().filter_map(|slot| slot.node.as_deref());
-        nodes.max_by_key(|node| node.applier.applied().index)
+        self.nodes().max_by_key(|node| node.applier.applied().index)
     }
 
     fn leader(&self) -> Option<usize> {
@@ -223,8 +307,7 @@ impl World {
     }
 
     fn propose_change(&mut self, slot: usize, mut change: ConfChange) -> Result<(), String> {
-        change.id = self.next_op;
-        self.next_op += 1;
+        change.id = self.number();
         self.with_node(slot, None, |world, node| -> Result<(), Trouble> {
             node.changes.push(change);
             world.hand_out(slot, node)
@@ -249,7 +332,8 @@ impl World {
 }
 
 fn is_event(kind: Fault) -> bool {
-    !matches!(kind, Fault::Loss | Fault::Delay | Fault::Duplication | Fault::SlowDisk | Fault::Shrink)
+    use Fault::{Delay, Duplication, Flags, Loss, Shrink, SlowDisk, Upgrade};
+    !matches!(kind, Loss | Delay | Duplication | SlowDisk | Shrink | Flags | Upgrade)
 }
 
 fn addition(id: u64, slot: u64) -> ConfChange {

@@ -7,12 +7,12 @@ use stanchion_api::mvccpb::KeyValue;
 use stanchion_api::raft_request::{RequestKind, wrap};
 use stanchion_lease::Renewal;
 use stanchion_mvcc::{KeyRange, RangeOptions};
-use stanchion_replica::apply::{Effect, Refusal, Reply};
+use stanchion_replica::apply::{Effect, NO_SPACE, Refusal, Reply};
 use stanchion_watch::StreamId;
 
 use super::node::{Node, Trouble, or_stop};
 use super::queue::Event;
-use super::{State, World};
+use super::{Slot, State, World};
 use crate::check::WatchState;
 use crate::check::clients::Floor;
 use crate::mutant::{self, Mutant};
@@ -38,6 +38,8 @@ pub(super) struct Op {
     floor: Floor,
     /// The member that was asked.
     pub(super) slot: usize,
+    /// The lock that it would win.
+    lock: Option<Bytes>,
 }
 
 /// A client that watches.
@@ -60,23 +62,43 @@ impl World {
         if self.finish.as_ref().is_some_and(|finish| finish.quiet) {
             return;
         }
-        let candidates: Vec<usize> = (0..self.slots.len())
-            .filter(|&slot| matches!(self.slots[slot].state, State::Up | State::Down))
-            .collect();
+        let candidates = self.addressed();
         if candidates.is_empty() {
             self.queue.plan(self.now + 1_000_000, Event::Client(client));
             return;
         }
         let slot = *self.load_random.pick(&candidates);
-        let op = self.next_op;
-        self.next_op += 1;
-        let ask = self.draw(op);
+        let op = self.number();
+        let lock = (self.load_random.below(100) < self.scenario.lock_share)
+            .then(|| self.draw_lock(client, op))
+            .flatten();
+        let (ask, lock) = match lock {
+            Some((request, lock)) => {
+                (Ask::Write(RequestKind::Txn, request.encode_to_vec().into()), Some(lock))
+            }
+            // A lock needs a lease to hang on.
+            None if self.scenario.lock_share > 0 && self.leases.is_empty() => (self.draw_lease(op), None),
+            None => (self.draw(op), None),
+        };
         let floor = self.clients.asked();
         self.trace.add(self.now, Some(slot), What::Asked(client as u64, op));
-        self.ops.insert(op, Op { client, ask, floor, slot });
+        self.ops.insert(op, Op { client, ask, floor, slot, lock });
         let takes = 50 + self.load_random.below(1000);
         self.queue.plan(self.now + takes, Event::Arrive(op));
         self.queue.plan(self.now + self.scenario.patience_us, Event::Timeout(op));
+    }
+
+    /// The members whose addresses clients know: any that may run, and after the faults those that belong to the cluster.
+    /// One that was removed and cannot hear of it runs on, and would keep a watcher waiting for ever.
+    fn addressed(&self) -> Vec<usize> {
+        let cluster = self.finish.as_ref().and_then(|_| Some(self.most_advanced()?.applier.cluster()));
+        (0..self.slots.len())
+            .filter(|&slot| {
+                let Slot { id, state, .. } = self.slots[slot];
+                let belongs = cluster.is_none_or(|cluster| cluster.member(id).is_some());
+                matches!(state, State::Up | State::Down) && belongs
+            })
+            .collect()
     }
 
     fn next_turn(&mut self, client: usize) {
@@ -186,9 +208,50 @@ impl World {
         }
     }
 
+    /// What a client does about locks: who holds none tries to win one, as `concurrency` of etcd's clients does; who
+    /// holds one writes as its holder, or lets it go. With the lock that it would win.
+    fn draw_lock(&mut self, client: usize, op: u64) -> Option<(pb::TxnRequest, Bytes)> {
+        use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+        use pb::request_op::Request;
+        let held = self.held.get(&client).cloned();
+        let (key, created) = match &held {
+            Some((key, created)) => (key.clone(), *created),
+            None => (format!("lock{}", self.load_random.below(2)).into(), 0),
+        };
+        let request = match held {
+            None if self.leases.is_empty() => return None,
+            None => {
+                let lease = *self.load_random.pick(&self.leases);
+                let value = format!("client {client}").into();
+                Request::RequestPut(pb::PutRequest { key: key.clone(), value, lease, ..Default::default() })
+            }
+            Some(_) if self.load_random.chance(0.4) => {
+                // Whatever comes of it, the client holds the lock no longer.
+                self.held.remove(&client);
+                Request::RequestDeleteRange(pb::DeleteRangeRequest { key: key.clone(), ..Default::default() })
+            }
+            Some(_) => Request::RequestPut(self.draw_put(op)),
+        };
+        let compare = pb::Compare {
+            result: CompareResult::Equal as i32,
+            target: CompareTarget::Create as i32,
+            key: key.clone(),
+            target_union: Some(TargetUnion::CreateRevision(created)),
+            ..Default::default()
+        };
+        let get = pb::RangeRequest { key: key.clone(), ..Default::default() };
+        let operation = |request| pb::RequestOp { request: Some(request) };
+        let txn = pb::TxnRequest {
+            compare: vec![compare],
+            success: vec![operation(request)],
+            failure: vec![operation(Request::RequestRange(get))],
+        };
+        Some((txn, if created == 0 { key } else { Bytes::new() }))
+    }
+
     fn draw_lease(&mut self, op: u64) -> Ask {
         if self.leases.is_empty() || self.load_random.chance(0.3) {
-            let ttl = self.load_random.between(1, 5).cast_signed();
+            let ttl = *self.load_random.pick(&[1, 3, 5, 12]);
             let request = pb::LeaseGrantRequest { ttl, id: op.cast_signed() };
             return Ask::Write(RequestKind::LeaseGrant, request.encode_to_vec().into());
         }
@@ -202,18 +265,40 @@ impl World {
 
     /// A member's own proposal to revoke a lease.
     pub(super) fn revocation(&mut self, lease: i64) -> Bytes {
-        let op = self.next_op;
-        self.next_op += 1;
+        let op = self.number();
         let request = pb::LeaseRevokeRequest { id: lease }.encode_to_vec();
         wrapped(op, RequestKind::LeaseRevoke, &request)
     }
 
     /// A compaction, which nobody waits for.
     pub(super) fn compaction(&mut self, revision: i64) -> Bytes {
-        let op = self.next_op;
-        self.next_op += 1;
+        let op = self.number();
         let request = pb::CompactionRequest { revision, physical: false }.encode_to_vec();
         wrapped(op, RequestKind::Compaction, &request)
+    }
+
+    /// A member's own checkpoints of leases: ids and seconds.
+    pub(super) fn checkpoints(&mut self, leases: impl Iterator<Item = (i64, i64)>) -> Bytes {
+        let op = self.number();
+        let checkpoints =
+            leases.map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl }).collect();
+        let request = pb::LeaseCheckpointRequest { checkpoints }.encode_to_vec();
+        wrapped(op, RequestKind::LeaseCheckpoint, &request)
+    }
+
+    /// The alarm of a member's full file, raised or lifted.
+    pub(super) fn alarm(&mut self, member_id: u64, raised: bool) -> Bytes {
+        use pb::alarm_request::AlarmAction::{Activate, Deactivate};
+        let op = self.number();
+        let action = if raised { Activate } else { Deactivate } as i32;
+        let request = pb::AlarmRequest { action, member_id, alarm: NO_SPACE }.encode_to_vec();
+        wrapped(op, RequestKind::Alarm, &request)
+    }
+
+    /// The next number, for an operation or a request.
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_op += 1;
+        self.next_op - 1
     }
 
     /// An operation reaches its member.
@@ -249,8 +334,14 @@ impl World {
 
     fn renew(&mut self, node: &mut Node, op: u64, lease: i64) {
         let now_ms = node.clock.millis(self.now);
-        if let Ok(Renewal::Renewed { ttl_seconds }) = node.applier.lessor_mut().renew(now_ms, lease) {
-            node.leases.renewed(now_ms, lease, ttl_seconds);
+        match node.applier.lessor_mut().renew(now_ms, lease) {
+            Ok(Renewal::Renewed { ttl_seconds }) => node.leases.renewed(now_ms, lease, ttl_seconds),
+            // The checkpoint must go first, everywhere; the client asks again.
+            Ok(Renewal::ClearCheckpoint) => {
+                let request = self.checkpoints([(lease, 0)].into_iter());
+                node.proposals.push(request);
+            }
+            Err(_) => {}
         }
         self.refused(op);
     }
@@ -280,6 +371,13 @@ impl World {
         let revision = effect.result.as_ref().ok().and_then(revision);
         self.clients.wrote(&self.ledger, effect.id, op.floor, revision)?;
         self.learn(&op.ask, &effect.result);
+        if let (Some(key), Ok(Reply::Txn(txn)), Some(revision)) = (&op.lock, &effect.result, revision)
+            && txn.succeeded
+            && !key.is_empty()
+        {
+            self.locks.won(&self.ledger.model, key, op.client, revision)?;
+            self.held.insert(op.client, (key.clone(), revision));
+        }
         self.answered(slot, effect.id, op.client, revision.unwrap_or_default());
         Ok(())
     }
@@ -299,6 +397,11 @@ impl World {
             (Ask::Write(RequestKind::Put, request), Err(Refusal::LeaseNotFound)) => {
                 let lease = pb::PutRequest::decode(request.clone()).map_or(0, |put| put.lease);
                 self.leases.retain(|known| *known != lease);
+            }
+            // One of them is gone; a client would look which.
+            (Ask::Write(RequestKind::Txn, _), Err(Refusal::LeaseNotFound)) => {
+                let alive = &self.ledger.model.leases;
+                self.leases.retain(|known| alive.contains_key(known));
             }
             (Ask::Write(RequestKind::LeaseRevoke, request), _) => {
                 let lease = pb::LeaseRevokeRequest::decode(request.clone()).map_or(0, |revoke| revoke.id);
@@ -365,6 +468,7 @@ impl World {
         let connected = self.watchers[n].slot.filter(|&slot| {
             self.slots[slot].node.as_ref().is_some_and(|node| node.start == self.watchers[n].start)
         });
+        let connected = connected.filter(|slot| self.finish.is_none() || self.addressed().contains(slot));
         let Some(slot) = connected else { return self.connect(n) };
         self.with_node(slot, None, |world, node| {
             // It may take little at a time, so that it falls behind.
@@ -392,7 +496,8 @@ impl World {
     }
 
     fn connect(&mut self, n: usize) -> Result<(), String> {
-        let up: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].node.is_some()).collect();
+        let mut up = self.addressed();
+        up.retain(|&slot| self.slots[slot].node.is_some());
         if up.is_empty() {
             return Ok(());
         }
@@ -414,7 +519,7 @@ impl World {
     }
 }
 
-fn wrapped(op: u64, kind: RequestKind, request: &[u8]) -> Bytes {
+pub(super) fn wrapped(op: u64, kind: RequestKind, request: &[u8]) -> Bytes {
     let header = pb::RequestHeader { id: op, ..Default::default() };
     wrap(&header, kind, request)
 }

@@ -13,13 +13,15 @@ mod network;
 mod node;
 mod queue;
 mod steps;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use stanchion_disk::SimDisk;
 use stanchion_replica::boot::{Bootstrap, Identity, NewCluster};
 
-use crate::check::{Clients, Elections, Ledger};
+use crate::check::{Clients, Elections, Ledger, Locks};
 use crate::random::{Random, mix};
 use crate::scenario::{Fault, Scenario, TICK_US};
 use crate::trace::{Trace, What};
@@ -85,8 +87,18 @@ struct Slot {
     rate: u64,
     /// Faults were on during this start: it may stop with an error.
     disk_troubled: bool,
+    /// They are on now.
+    disk_failing: bool,
     /// The longest sync, in microseconds.
     sync_us: u64,
+    /// A bit was turned over or a write failed half-way: what is on the disk may be refused at a start.
+    damaged: bool,
+    /// The release that its member runs, a minor version of 3.
+    release: u64,
+    /// Its member holds the cluster's version.
+    holds_version: bool,
+    /// The start and the last entry when its keys were hashed last.
+    hashed: (u64, u64),
 }
 
 /// A whole cluster with its surroundings.
@@ -104,6 +116,7 @@ pub struct World {
     ledger: Ledger,
     clients: Clients,
     elections: Elections,
+    locks: Locks,
     slots: Vec<Slot>,
     by_id: BTreeMap<u64, usize>,
     cluster_id: u64,
@@ -116,11 +129,15 @@ pub struct World {
     watchers: Vec<Watcher>,
     /// Leases that clients know of.
     leases: Vec<i64>,
+    /// The lock that each client holds, with the revision at which it won.
+    held: BTreeMap<usize, (Bytes, i64)>,
     interventions: u64,
     added: u64,
     finish: Option<Finish>,
 }
 
+/// The newest release that a member runs, a minor version of 3.
+const NEWEST_MINOR: u64 = 7;
 /// Between looks at everything, in microseconds.
 const INSPECT_US: u64 = 1_000_000;
 
@@ -140,6 +157,7 @@ impl World {
             ledger: Ledger::new(LEAST_TTL),
             clients: Clients::default(),
             elections: Elections::default(),
+            locks: Locks::default(),
             slots: Vec::new(),
             by_id: BTreeMap::new(),
             cluster_id: 0,
@@ -150,6 +168,7 @@ impl World {
             next_op: 1,
             watchers: Vec::new(),
             leases: Vec::new(),
+            held: BTreeMap::new(),
             interventions: 0,
             added: 0,
             finish: None,
@@ -197,7 +216,16 @@ impl World {
             paused_until: 0,
             rate,
             disk_troubled: false,
+            disk_failing: false,
             sync_us: if slow { 600_000 } else { self.scenario.sync_us },
+            damaged: false,
+            release: if self.scenario.has(Fault::Upgrade) {
+                random.between(5, NEWEST_MINOR)
+            } else {
+                NEWEST_MINOR
+            },
+            holds_version: random.chance(0.2),
+            hashed: (0, 0),
         });
         self.by_id.insert(id, slot);
         slot
@@ -311,18 +339,22 @@ impl World {
             Err(Trouble::Broken(what)) => return Err(what),
             Err(Trouble::Stopped(what)) => {
                 drop(node);
-                return self.stopped(slot, &what);
+                return self.stopped(slot, &what, false);
             }
         }
         Ok(())
     }
 
     /// A member has stopped by itself: because the power went, or because its disk failed it. Nothing else is a reason.
-    fn stopped(&mut self, slot: usize, why: &str) -> Result<(), String> {
+    fn stopped(&mut self, slot: usize, why: &str, starting: bool) -> Result<(), String> {
         let id = self.slots[slot].id;
         if self.slots[slot].disk.is_crashed() {
             self.lose_power(slot);
-        } else if self.slots[slot].disk_troubled {
+        } else if starting && self.slots[slot].damaged {
+            // It was seen, and is not served: the member needs another disk.
+            self.trace.add(self.now, Some(slot), What::Damaged);
+            self.slots[slot].state = State::Lost;
+        } else if self.slots[slot].disk_troubled || self.slots[slot].damaged {
             self.trace.add(self.now, Some(slot), What::DiskFailed);
             self.take_down(slot);
         } else {
@@ -343,8 +375,10 @@ impl World {
 
     /// The process ends; it starts again later.
     fn take_down(&mut self, slot: usize) {
-        self.slots[slot].node = None;
-        self.slots[slot].state = State::Down;
+        let place = &mut self.slots[slot];
+        place.node = None;
+        place.state = State::Down;
+        place.disk_troubled = place.disk_failing;
         let least = if self.finish.is_some() { 10_000 } else { 0 };
         let pause = least + *self.work_random.pick(&[1_000, 50_000, 500_000, 5_000_000]);
         let at = self.now + self.work_random.below(pause);
@@ -357,6 +391,7 @@ impl World {
         }
         self.starts += 1;
         let start = self.starts;
+        self.upgrade(slot);
         let place = &self.slots[slot];
         let with = StartWith {
             scenario: &self.scenario,
@@ -369,7 +404,7 @@ impl World {
         let node = match Node::start(&with) {
             Ok(node) => node,
             Err(Trouble::Broken(what)) => return Err(what),
-            Err(Trouble::Stopped(why)) => return self.stopped(slot, &why),
+            Err(Trouble::Stopped(why)) => return self.stopped(slot, &why, true),
         };
         let applied = node.applier.applied().index;
         self.trace.add(
@@ -392,7 +427,7 @@ impl World {
         self.plan(slot, node, at, Work::Tick);
         let at = self.now + self.work_random.below(self.scenario.commit_us);
         self.plan(slot, node, at, Work::Commit);
-        if self.scenario.lease_share > 0 {
+        if self.scenario.lease_share > 0 || self.scenario.lock_share > 0 {
             let round = node.clock.lasts(stanchion_lease::ROUND_MS * 1000);
             let at = self.now + self.work_random.below(round);
             self.plan(slot, node, at, Work::Leases);

@@ -29,8 +29,8 @@ use crate::scenario::Scenario;
 const STREAM_CAPACITY: usize = 4;
 /// The least TTL of a lease, in seconds.
 pub(crate) const LEAST_TTL: i64 = 2;
-/// Ticks until an election.
-pub(crate) const ELECTION_TICKS: u32 = 10;
+/// Where a member's files are on its disk.
+const DATA_DIR: &str = "/data";
 
 /// Why a member goes no further.
 #[derive(Debug)]
@@ -152,24 +152,25 @@ pub(crate) struct StartWith<'a> {
 impl Node {
     /// Starts from what is on the disk.
     pub(crate) fn start(with: &StartWith<'_>) -> Result<Node, Trouble> {
-        let scenario = with.scenario;
+        let scenario = with.scenario.with_flags_of(with.start);
         let config = Config {
-            quota_bytes: None,
+            quota_bytes: scenario.quota_bytes,
             max_learners: 1,
             persist_lease_checkpoints: true,
             lease: stanchion_lease::Config {
                 min_ttl_seconds: LEAST_TTL,
+                checkpoint_interval_ms: scenario.checkpoint_ms,
                 ..stanchion_lease::Config::default()
             },
         };
-        let layout = Layout::new(Path::new("/data"), None);
+        let layout = layout();
         let disk: Arc<dyn Disk> = Arc::new(with.disk.clone());
         let wal = Options::default().segment_size(scenario.segment_bytes).prepare(Prepare::OnDemand);
         let booted =
             or_stop!(boot(disk.clone(), &layout, config, &store_options(), wal, with.bootstrap), "start");
         let id = booted.identity.member_id;
         let consensus_config = ConsensusConfig {
-            election_ticks: ELECTION_TICKS,
+            election_ticks: scenario.election_ticks,
             heartbeat_ticks: 1,
             pre_vote: scenario.pre_vote,
             read_retry_ticks: 5,
@@ -264,6 +265,11 @@ impl Node {
         self.told = self.told.max(self.applier.applied().index);
         Ok(())
     }
+}
+
+/// Where a member's files are on its disk.
+pub(crate) fn layout() -> Layout {
+    Layout::new(Path::new(DATA_DIR), None)
 }
 
 /// One thread: the simulation has no other.

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use stanchion_mvcc::Applied;
-use stanchion_raft::Role;
+use stanchion_raft::{ConfChangeType, Role};
 use stanchion_replica::apply::Effect;
 use stanchion_replica::consensus::{ApplyWork, Dropped, Leadership};
 use stanchion_replica::history::History;
 
-use super::node::{ELECTION_TICKS, Node, Trouble, or_stop};
+use super::node::{Node, Trouble, or_stop};
 use super::queue::Work;
 use super::{State, World};
 use crate::mutant::{self, Mutant};
@@ -147,21 +147,21 @@ impl World {
             self.trace.add(self.now, Some(slot), What::Follows(leader, term));
         }
         node.leads = (role == Role::Leader).then_some(term);
-        self.settle_primary(node);
-        Ok(())
+        self.settle_primary(node)
     }
 
     /// A member counts the time of leases from the first applied entry of its own term until it no longer leads.
-    fn settle_primary(&mut self, node: &mut Node) {
+    fn settle_primary(&mut self, node: &mut Node) -> Result<(), Trouble> {
         let should = node.leads.is_some_and(|term| node.opened_term >= term);
         let now_ms = node.clock.millis(self.now);
         let lessor = node.applier.lessor_mut();
         match (should, lessor.is_primary()) {
             (true, false) => {
                 let begins = if mutant::active(Mutant::LeaseNotExtended) { 0 } else { now_ms };
-                lessor.promote(begins, u64::from(ELECTION_TICKS) * TICK_US / 1000);
-                let leases = lessor.stored();
-                node.leases.promoted(now_ms, leases.iter().map(|lease| (lease.id, lease.ttl_seconds)));
+                let extend_ms = u64::from(self.scenario.election_ticks) * TICK_US / 1000;
+                lessor.promote(begins, extend_ms);
+                let left = |id| lessor.time_to_live(now_ms, id).map(|left| left.remaining_seconds);
+                node.leases.promoted(node.id, (now_ms, extend_ms), &lessor.stored(), left)?;
             }
             (false, true) => {
                 lessor.demote();
@@ -169,6 +169,7 @@ impl World {
             }
             _ => {}
         }
+        Ok(())
     }
 
     pub(super) fn wake_writer(&mut self, slot: usize, node: &mut Node) {
@@ -213,7 +214,10 @@ impl World {
         let skipped =
             mutant::active(Mutant::LogNotSynced) || (mutant::active(Mutant::VoteNotSynced) && only_votes);
         if node.journal.needs_sync() && node.appended.iter().any(|work| work.is_awaited()) && !skipped {
-            or_stop!(node.journal.sync(), "log");
+            match node.journal.sync() {
+                Err(_) if mutant::active(Mutant::FailedSyncForgotten) => {}
+                synced => or_stop!(synced, "log"),
+            }
             self.trace.add(self.now, Some(slot), What::Synced);
         }
         for work in std::mem::take(&mut node.appended) {
@@ -243,7 +247,7 @@ impl World {
             self.tell(slot, node)?;
         }
         node.install(index)?;
-        self.settle_primary(node);
+        self.settle_primary(node)?;
         self.trace.add(self.now, Some(slot), What::Installed(index));
         self.ledger.check_state(node.id, &node.applier)?;
         self.wake_catch_up(slot, node);
@@ -267,8 +271,12 @@ impl World {
         if let Some(term) = done.opened_term {
             node.opened_term = term;
         }
-        self.settle_primary(node);
+        self.settle_primary(node)?;
         for effect in &done.effects {
+            if effect.raise_no_space {
+                let request = self.alarm(node.id, true);
+                node.proposals.push(request);
+            }
             if let Some((revision, events)) = &effect.events {
                 node.hub.publish(*revision, published(events));
             }
@@ -313,7 +321,10 @@ impl World {
     fn tell(&mut self, slot: usize, node: &mut Node) -> Result<(), Trouble> {
         let Some(done) = node.applied.take() else { return Ok(()) };
         for (index, mut change) in done.changes {
-            if mutant::active(Mutant::ChangeNotTold) {
+            let removes = change.change_type == ConfChangeType::RemoveNode;
+            if mutant::active(Mutant::ChangeNotTold)
+                || (mutant::active(Mutant::RemovedStillCounts) && removes)
+            {
                 change.node_id = 0;
             }
             or_stop!(node.consensus.apply_change(index, change), "raft");
@@ -346,12 +357,25 @@ impl World {
         if mutant::active(Mutant::AppliedIndexBehind) && applied.index > 0 {
             store.set_applied(Applied { index: applied.index - 1, ..applied });
         }
+        if mutant::active(Mutant::AppliedIndexBeforeData)
+            && let Some(next) = node.to_apply.front().and_then(|work| work.entries().first())
+        {
+            store.set_applied(Applied { index: next.index, term: next.term });
+        }
         if or_stop!(store.commit(), "commit").is_some() {
             self.trace.add(self.now, Some(slot), What::Committed);
         }
         if store.is_compacting() {
-            or_stop!(store.compaction_step(self.scenario.compaction_rows), "compaction");
+            // Small steps leave room for crashes between them; after the faults it must end.
+            let rows = if self.finish.is_some() { 10_000 } else { self.scenario.compaction_rows };
+            or_stop!(store.compaction_step(rows), "compaction");
         } else if self.faulty(Fault::Shrink) && self.work_random.chance(0.1) {
+            if mutant::active(Mutant::ShrinkForgetsIndex) && applied.index > 1 {
+                let behind = Applied { index: applied.index - 1, ..applied };
+                store.set_applied(behind);
+                or_stop!(store.commit(), "commit");
+                store.set_applied(applied);
+            }
             or_stop!(store.shrink_step(SHRINK_PAGES), "shrinking");
         }
         let at = self.now + self.scenario.commit_us / 2 + self.work_random.below(self.scenario.commit_us);
@@ -372,6 +396,10 @@ impl World {
                     node.proposals.push(request);
                 }
             }
+        }
+        while let Some(batch) = node.applier.lessor_mut().take_checkpoints() {
+            let request = self.checkpoints(batch.iter().map(|lease| (lease.id, lease.remaining_seconds)));
+            node.proposals.push(request);
         }
         let at = self.now + node.clock.lasts(stanchion_lease::ROUND_MS * 1000);
         self.plan(slot, node, at, Work::Leases);
