@@ -6,10 +6,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use stanchion_sim::Scenario;
 use stanchion_sim::run::run;
 
-/// Three members, two clients that pause 200 ms on average, no faults: "moderate load".
+/// "Moderate load": three members, two clients that pause 200 ms on average, one watcher, no faults. What else this seed
+/// draws is usual: 30 keys, 5 leases in a hundred operations, commits every 100 ms, marks every 1000 entries.
 fn moderate(steps: u64) -> Scenario {
     let faults = Vec::new();
-    Scenario { members: 3, faults, clients: 2, think_us: 200_000, ..Scenario::of_seed(5, steps) }
+    Scenario { members: 3, faults, clients: 2, think_us: 200_000, ..Scenario::of_seed(697, steps) }
 }
 
 fn benches(c: &mut Criterion) {

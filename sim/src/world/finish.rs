@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::node::or_stop;
+use stanchion_mvcc::schema;
+
+use super::node::{Node, Trouble, or_stop};
 use super::queue::Event;
 use super::{INSPECT_US, Outcome, State, World};
 use crate::trace::What;
 
 /// How long after the last fault everything must be well, in microseconds.
 const PATIENCE_US: u64 = 120_000_000;
+/// Steps after the last fault: far more than a cluster at rest takes in that time.
+pub(super) const FINISH_STEPS_MAX: u64 = 400_000;
 /// Entries between two hashes of a member at least.
 const HASH_EVERY: u64 = 20;
 /// The least time that clients go on after the last fault.
@@ -18,6 +22,8 @@ const SERVE_US: u64 = 3_000_000;
 #[derive(Debug)]
 pub(super) struct Finish {
     since: u64,
+    /// The first step of it.
+    pub(super) first_step: u64,
     /// Clients that were answered since.
     pub(super) served: BTreeSet<usize>,
     /// Clients ask no more.
@@ -28,7 +34,8 @@ impl World {
     /// All faults are over.
     pub(super) fn heal(&mut self) {
         self.trace.add(self.now, None, What::Healed);
-        self.finish = Some(Finish { since: self.now, served: BTreeSet::new(), quiet: false });
+        self.finish =
+            Some(Finish { since: self.now, first_step: self.steps, served: BTreeSet::new(), quiet: false });
         self.blocked.clear();
         for slot in 0..self.slots.len() {
             self.slots[slot].paused_until = 0;
@@ -66,6 +73,9 @@ impl World {
                 return Ok(());
             }
             world.slots[slot].hashed = (node.start, entries);
+            if last {
+                compacted(node)?;
+            }
             // Without a live key the hash takes in rows that a compaction has not removed yet, as etcd's does.
             if node.applier.store().key_count() == 0 {
                 return Ok(());
@@ -137,4 +147,18 @@ impl World {
             format!("watcher {n} was told up to {} of {}", next - 1, model.revision)
         })
     }
+}
+
+/// Rows that an accepted compaction made stale are gone in the end, whatever crashes came between.
+fn compacted(node: &Node) -> Result<(), Trouble> {
+    let store = node.applier.store();
+    let finished = or_stop!(schema::finished_compaction(&store.read()), "reading how far compactions got");
+    let (finished, accepted) = (finished.unwrap_or(-1), store.compact_revision());
+    if finished == accepted {
+        return Ok(());
+    }
+    let id = node.id;
+    Err(Trouble::Broken(format!(
+        "member {id:x} accepted a compaction at {accepted}, but finished {finished} only"
+    )))
 }

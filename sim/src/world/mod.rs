@@ -26,7 +26,7 @@ use crate::random::{Random, mix};
 use crate::scenario::{Fault, Scenario, TICK_US};
 use crate::trace::{Trace, What};
 
-use finish::Finish;
+use finish::{FINISH_STEPS_MAX, Finish};
 use load::{Op, Watcher};
 use node::{Clock, LEAST_TTL, Node, StartWith, Trouble};
 use queue::{Event, Queue, Work};
@@ -242,8 +242,14 @@ impl World {
     /// Runs to the end.
     pub fn run(&mut self) -> Outcome {
         loop {
-            if self.finish.is_none() && self.steps >= self.scenario.steps {
-                self.heal();
+            match &self.finish {
+                None if self.steps >= self.scenario.steps => self.heal(),
+                Some(finish) if self.steps - finish.first_step > FINISH_STEPS_MAX => {
+                    return Outcome::Failed(format!(
+                        "{FINISH_STEPS_MAX} steps after the last fault, the members still keep each other busy"
+                    ));
+                }
+                _ => {}
             }
             let Some((at, event)) = self.queue.next() else {
                 return Outcome::Failed("nothing is left to happen".to_owned());

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use stanchion_api::raft_request::RequestKind;
 use stanchion_mvcc::Applied;
 use stanchion_raft::{ConfChangeType, Role};
-use stanchion_replica::apply::Effect;
+use stanchion_replica::apply::{Effect, Reply};
 use stanchion_replica::consensus::{ApplyWork, Dropped, Leadership};
 use stanchion_replica::history::History;
 
@@ -310,10 +311,18 @@ impl World {
     }
 
     fn count_grant(&mut self, node: &mut Node, now_ms: u64, effect: &Effect) {
-        if let Ok(stanchion_replica::apply::Reply::LeaseGrant(granted)) = &effect.result
-            && node.applier.lessor().is_primary()
+        // One that found the file over its quota was granted all the same; clients ask for their operation's number.
+        let over_quota = effect.raise_no_space && effect.kind == Some(RequestKind::LeaseGrant);
+        let granted = match &effect.result {
+            Ok(Reply::LeaseGrant(granted)) => granted.id,
+            _ if over_quota => effect.id.cast_signed(),
+            _ => return,
+        };
+        let lessor = node.applier.lessor();
+        if let Some(left) = lessor.time_to_live(now_ms, granted)
+            && lessor.is_primary()
         {
-            node.leases.renewed(now_ms, granted.id, granted.ttl);
+            node.leases.renewed(now_ms, granted, left.granted_seconds);
         }
     }
 
@@ -366,9 +375,11 @@ impl World {
             self.trace.add(self.now, Some(slot), What::Committed);
         }
         if store.is_compacting() {
-            // Small steps leave room for crashes between them; after the faults it must end.
-            let rows = if self.finish.is_some() { 10_000 } else { self.scenario.compaction_rows };
-            or_stop!(store.compaction_step(rows), "compaction");
+            // Small steps leave room for crashes between them; after the faults all that have gathered must end.
+            or_stop!(store.compaction_step(self.scenario.compaction_rows), "compaction");
+            while self.finish.is_some() && store.is_compacting() {
+                or_stop!(store.compaction_step(10_000), "compaction");
+            }
         } else if self.faulty(Fault::Shrink) && self.work_random.chance(0.1) {
             if mutant::active(Mutant::ShrinkForgetsIndex) && applied.index > 1 {
                 let behind = Applied { index: applied.index - 1, ..applied };
