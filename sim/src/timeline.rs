@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn a_page_shows_members_terms_leaders_faults_and_operations() {
         let faults = vec![Fault::Kill, Fault::Pause];
-        let scenario = Scenario { members: 3, faults, ..Scenario::of_seed(6, 2000) };
+        let intervention_us = 300_000;
+        let scenario = Scenario { members: 3, faults, intervention_us, ..Scenario::of_seed(6, 4000) };
         let run = run(&scenario, true);
         let page = page("seed 6", &run);
         for id in &run.member_ids {

@@ -50,7 +50,8 @@ fn what_was_found_once_stays_away() {
 
 #[test]
 fn leaving_out_an_intervention_leaves_the_others_as_they_were() {
-    let scenario = Scenario { faults: vec![Fault::Kill, Fault::Pause], ..Scenario::of_seed(6, 3000) };
+    let faults = vec![Fault::Kill, Fault::Pause];
+    let scenario = Scenario { faults, intervention_us: 300_000, ..Scenario::of_seed(6, 3000) };
     let without = Scenario { skipped: vec![1, 2], ..scenario.clone() };
     assert_ne!(passes(&scenario), passes(&without));
 }
