@@ -80,7 +80,8 @@ impl Run {
             Figure::LeaseMemory => {
                 let granted = report.kind("grant")?.count as f64;
                 let grown = grown(|server| server.anonymous_bytes_first, |server| server.anonymous_bytes);
-                (granted > 0.0).then(|| grown / granted)
+                // An allocator that gave back more than the leases took says nothing about leases.
+                (granted > 0.0 && grown > 0.0).then(|| grown / granted)
             }
             Figure::Written => {
                 let written: u64 = report.servers.iter().map(|server| server.written_bytes).sum();
@@ -136,6 +137,13 @@ impl Group<'_> {
         )
     }
 
+    /// Has every server a run that nothing disturbed? Without, targets are neither met nor missed.
+    fn undisturbed(&self) -> bool {
+        let clean =
+            |server: &String| self.runs.iter().any(|run| run.server == *server && run.marked.is_none());
+        self.servers.iter().all(clean)
+    }
+
     /// Each target in words, and whether it was met.
     pub(crate) fn verdicts(&self) -> Vec<(String, bool)> {
         self.scenario.targets.iter().filter_map(|target| self.verdict(*target)).collect()
@@ -188,7 +196,12 @@ pub(crate) fn markdown(groups: &[Group<'_>], limits: &[(String, Limits)]) -> Str
         let _ = writeln!(text);
         shares(&mut text, group, limits);
         for (words, met) in group.verdicts() {
-            let _ = writeln!(text, "- {}: {words}", if met { "met" } else { "**not met**" });
+            let verdict = match (group.undisturbed(), met) {
+                (false, _) => "no verdict, all runs of a server are marked",
+                (true, true) => "met",
+                (true, false) => "**not met**",
+            };
+            let _ = writeln!(text, "- {verdict}: {words}");
         }
         for run in group.runs.iter().filter(|run| run.marked.is_some()) {
             let reason = run.marked.as_deref().unwrap_or_default();
@@ -330,6 +343,25 @@ mod tests {
         assert!(text.contains("- **not met**: p99, ms 1.000× (≤ 0.6)"), "{text}");
         assert!(text.contains("- marked: ours in round 1: noise"), "{text}");
         assert!(text.contains("50 % of the bare echo's rate"), "{text}");
+    }
+
+    #[test]
+    fn disturbed_runs_are_no_grounds_for_a_verdict() {
+        let targets = &[Target::AtLeast(Figure::Rate, 1.8)];
+        let scenario =
+            Scenario { name: "s", title: "a scenario", load: "put", echo: true, data: None, targets };
+        let servers = ["ours".to_owned(), "etcd".to_owned()];
+        let runs = [run("ours", 2000.0, Some("noise")), run("etcd", 1000.0, None)];
+        let group = Group {
+            scenario: &scenario,
+            members: 1,
+            place: "disk",
+            servers: &servers,
+            runs: runs.iter().collect(),
+        };
+        let text = markdown(&[group], &[]);
+        assert!(text.contains("- no verdict, all runs of a server are marked: operations/s 2.00×"), "{text}");
+        assert!(!text.contains("met:"), "{text}");
     }
 
     fn run(server: &str, rate: f64, marked: Option<&str>) -> Run {
