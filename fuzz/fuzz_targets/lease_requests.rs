@@ -154,14 +154,14 @@ impl World {
                 let attached = self.lessor.attach(id.get(), &[*key]);
                 assert_eq!(attached.is_ok(), self.leases.contains_key(&id.get()));
                 if attached.is_ok() {
-                    self.leases.values_mut().for_each(|lease| drop(lease.keys.remove(key)));
+                    self.take_off(*key);
                     self.lease(id.get()).keys.insert(*key);
                 }
             }
             Step::Detach { key } => {
                 let from = self.leases.iter().find(|(_, lease)| lease.keys.contains(key)).map(|(id, _)| *id);
                 assert_eq!(self.lessor.detach(&[*key]), from);
-                self.leases.values_mut().for_each(|lease| drop(lease.keys.remove(key)));
+                self.take_off(*key);
             }
             Step::Checkpoint { id, remaining } => {
                 let done = self.lessor.checkpoint(now_ms, id.get(), remaining.get());
@@ -187,6 +187,12 @@ impl World {
                 }
             }
             Step::Restart => self.restart(),
+        }
+    }
+
+    fn take_off(&mut self, key: u8) {
+        for lease in self.leases.values_mut() {
+            lease.keys.remove(&key);
         }
     }
 
