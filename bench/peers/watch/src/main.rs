@@ -93,16 +93,18 @@ fn main() {
     }
     let found = times[0][0].found;
     println!("{ranges} ranges, ns per operation: median of {rounds} rounds (lowest to highest)");
+    println!("| | insert | stab | remove |");
+    println!("|---|---|---|---|");
     for ((name, share, _), times) in contenders.iter().zip(&times) {
         if *share == 1 {
             assert_eq!(times[0].found, found, "{name} finds what ours finds");
         }
         let column = |of: fn(&Times) -> f64| middle(times.iter().map(of).collect());
         println!(
-            "{name}: insert {}, stab {}, remove {}",
-            column(|t| t.insert),
-            column(|t| t.stab),
-            column(|t| t.remove)
+            "| {name} | {} | {} | {} |",
+            column(|times| times.insert),
+            column(|times| times.stab),
+            column(|times| times.remove)
         );
     }
 }
