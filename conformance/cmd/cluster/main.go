@@ -147,12 +147,10 @@ func (n *nemesis) recovered() error {
 	if len(n.errs) > 0 {
 		return fmt.Errorf("%v", n.errs)
 	}
+	n.raise()
 	for _, m := range n.cluster.Members() {
 		if !m.Runs() {
-			if m != n.small {
-				return fmt.Errorf("%s has ended by itself:\n%s", m, m.LastLines())
-			}
-			n.restart(m)
+			return fmt.Errorf("%s has ended by itself:\n%s", m, m.LastLines())
 		}
 	}
 	for _, m := range n.cluster.Members() {

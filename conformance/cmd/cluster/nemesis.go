@@ -187,6 +187,7 @@ func (n *nemesis) troubleProcesses(ctx context.Context, rng *rand.Rand) {
 }
 
 func (n *nemesis) oneFault(rng *rand.Rand) {
+	n.raise()
 	switch rng.IntN(12) {
 	case 0, 1, 2:
 		n.did("kill -9")
@@ -231,6 +232,9 @@ func (n *nemesis) killAndRestart(rng *rand.Rand, victims ...*members.Member) {
 
 func (n *nemesis) stopAndContinue(rng *rand.Rand) {
 	m := n.victim(rng)
+	if !m.Runs() {
+		return
+	}
 	_ = m.Signal(syscall.SIGSTOP)
 	time.Sleep(between(rng, 200*time.Millisecond, 5*time.Second))
 	_ = m.Signal(syscall.SIGCONT)
@@ -257,9 +261,13 @@ func (n *nemesis) fillDisk(rng *rand.Rand) {
 		return
 	}
 	time.Sleep(between(rng, 500*time.Millisecond, 4*time.Second))
-	stopped := !n.small.Runs()
 	giveBack()
-	if stopped {
+	n.raise()
+}
+
+// raise starts the member with the small disk again if that has ended it, which may take it a moment.
+func (n *nemesis) raise() {
+	if n.small != nil && !n.small.Runs() {
 		n.did("stopped by a full disk")
 		n.restart(n.small)
 	}
@@ -267,6 +275,7 @@ func (n *nemesis) fillDisk(rng *rand.Rand) {
 
 func (n *nemesis) restartAll() {
 	for _, m := range n.cluster.Members() {
+		n.raise()
 		if err := m.Stop(); err != nil {
 			n.fail("rolling restart: %w", err)
 		}
@@ -286,6 +295,7 @@ func (n *nemesis) replace(rng *rand.Rand) {
 	n.steady.Lock()
 	defer n.steady.Unlock()
 	n.network.heal(true)
+	n.raise()
 	for _, m := range all {
 		if err := m.AwaitReady(); err != nil {
 			n.fail("before a replacement: %w", err)
