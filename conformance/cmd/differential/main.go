@@ -22,7 +22,7 @@ var (
 	// After a difference the two stores have often parted.
 	maxFound = flag.Int("differences", 3, "differences after which a round ends")
 	only     = flag.String("scenario", "", "the one scenario to play, or none")
-	parallel = flag.Int("parallel", 4, "rounds at the same time")
+	parallel = flag.Int("parallel", 8, "rounds at the same time")
 )
 
 func main() {
@@ -64,6 +64,9 @@ func generated(j *harness.Judge) {
 					err = r.found[0]
 				}
 				j.Check(err, "seed %d: %d requests", s, r.sent)
+				if err != nil {
+					shrink(j, s)
+				}
 				for _, more := range r.found[min(1, len(r.found)):] {
 					j.Say("also: %v", more)
 				}
@@ -87,8 +90,11 @@ func generated(j *harness.Judge) {
 }
 
 func playRound(j *harness.Judge, s uint64) *round {
-	r := &round{seed: s, gen: newGenerator(s), byMethod: map[string]int{}}
-	p, err := startPair(j.Temp(fmt.Sprint(s)))
+	return play(j.Temp(fmt.Sprint(s)), &round{seed: s, gen: newGenerator(s), byMethod: map[string]int{}})
+}
+
+func play(dir string, r *round) *round {
+	p, err := startPair(dir)
 	if err != nil {
 		r.report(err)
 		return r

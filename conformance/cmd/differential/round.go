@@ -25,6 +25,9 @@ type round struct {
 	byMethod   map[string]int
 	recent     []string
 	found      []error
+	// all are the requests so far, if they are to be kept.
+	keeps bool
+	all   []request
 }
 
 // recentKept requests are printed with a difference.
@@ -34,6 +37,9 @@ const recentKept = 12
 func (r *round) ask(ctx context.Context, q request) [2]answer {
 	r.sent++
 	r.byMethod[q.path]++
+	if r.keeps {
+		r.all = append(r.all, q)
+	}
 	answers := r.pair.both(ctx, q)
 	line := fmt.Sprintf("%d %.700s", r.sent, q)
 	r.recent = append(r.recent, line)

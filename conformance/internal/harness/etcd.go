@@ -45,6 +45,27 @@ func Start(release, dataDir string, flags ...string) (*Etcd, error) {
 
 // StartAt starts a member whose clients connect to a given address.
 func StartAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
+	e, err := launchAt(release, dataDir, address, flags...)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.awaitReady(60 * time.Second); err != nil {
+		e.Kill()
+		return nil, fmt.Errorf("etcd %s on %s: %w\n%s", release, dataDir, err, e.lastLogLines(12))
+	}
+	return e, nil
+}
+
+// Launch starts a member and does not wait for it.
+func Launch(release, dataDir string, flags ...string) (*Etcd, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	return launchAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", ports[0]), flags...)
+}
+
+func launchAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -78,10 +99,6 @@ func StartAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
 		_ = e.cmd.Wait()
 		close(e.exited)
 	}()
-	if err := e.awaitReady(60 * time.Second); err != nil {
-		e.Kill()
-		return nil, fmt.Errorf("etcd %s on %s: %w\n%s", release, dataDir, err, e.lastLogLines(12))
-	}
 	return e, nil
 }
 
@@ -144,7 +161,30 @@ func (e *Etcd) Kill() {
 	<-e.exited
 }
 
+// AwaitPort waits until the member takes connections: a client that comes earlier pauses for a second before it comes
+// again.
+func (e *Etcd) AwaitPort(limit time.Duration) error {
+	deadline := time.Now().Add(limit)
+	for {
+		conn, err := net.Dial("tcp", e.Address())
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-e.exited:
+			return fmt.Errorf("ended at start")
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not open after %s: %w", limit, err)
+		}
+	}
+}
+
 func (e *Etcd) awaitReady(limit time.Duration) error {
+	if err := e.AwaitPort(limit); err != nil {
+		return err
+	}
 	c, err := e.Client()
 	if err != nil {
 		return err

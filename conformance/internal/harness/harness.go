@@ -10,14 +10,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
 // Judge collects what one judge found.
 type Judge struct {
-	name   string
-	began  time.Time
-	temp   string
+	name  string
+	began time.Time
+	temp  string
+	// Parts of a judge may run side by side.
+	lock   sync.Mutex
 	checks int
 	failed int
 }
@@ -51,8 +54,10 @@ func (j *Judge) Temp(parts ...string) string {
 
 // Check counts one check and says what it saw.
 func (j *Judge) Check(err error, format string, args ...any) {
-	j.checks++
 	what := fmt.Sprintf(format, args...)
+	j.lock.Lock()
+	defer j.lock.Unlock()
+	j.checks++
 	if err != nil {
 		j.failed++
 		fmt.Printf("  FAIL %s: %v\n", what, err)
