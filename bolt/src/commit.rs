@@ -4,6 +4,7 @@
 //! was: the new pages are on free pages of the last commit.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use crate::db::Writer;
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use crate::format::{
     bucket_header,
 };
 use crate::free_set::{FreeSet, Run};
+use crate::map::Map;
 use crate::memory::{Memory, Span};
 use crate::node::{Inode, NONE, NodeId};
 use crate::open;
@@ -274,7 +276,7 @@ impl WriteTx {
     }
 
     /// Grows the file, writes the pages, syncs, writes the meta page, syncs. Returns the map for the new state.
-    fn write(&self, built: &Built, bytes: &[u8]) -> Result<std::sync::Arc<stanchion_disk::Map>> {
+    fn write(&self, built: &Built, bytes: &[u8]) -> Result<Arc<Map>> {
         let shared = &self.shared;
         let file = &shared.file;
         let (meta, page_size) = (built.meta, u64::from(built.meta.page_size));
@@ -283,7 +285,7 @@ impl WriteTx {
             let needed = (meta.high_water + 1) * page_size;
             if needed > map.len() as u64 {
                 let len = usize::try_from(open::map_size(needed)).expect("64-bit sizes");
-                map = std::sync::Arc::new(file.map(len).map_err(|e| shared.io("map", e))?);
+                map = Arc::new(map.longer(&**file, len).map_err(|e| shared.io("map", e))?);
             }
             if file.len().map_err(|e| shared.io("get the length of", e))? < needed {
                 file.set_len(open::file_size(needed)).map_err(|e| shared.io("grow", e))?;
@@ -304,6 +306,7 @@ impl WriteTx {
                 at += 1;
             }
             file.write_vectored_at(&slices, first * page_size).map_err(|e| shared.io("write", e))?;
+            map.written(&slices, first * page_size);
         }
         #[cfg(feature = "mutants")]
         let pages_first = !crate::mutant::active(crate::mutant::Mutant::MetaBeforePages);
@@ -336,12 +339,7 @@ impl WriteTx {
     }
 
     /// Accounts for the pages and shows the commit to new transactions.
-    fn finish(
-        &mut self,
-        writer: &mut Writer,
-        built: &Built,
-        map: std::sync::Arc<stanchion_disk::Map>,
-    ) -> Result<()> {
+    fn finish(&mut self, writer: &mut Writer, built: &Built, map: Arc<Map>) -> Result<()> {
         let written = built.pages.iter().map(|(run, _)| run.start);
         let oldest = self.shared.readers().first().copied();
         writer.freelist.commit(built.meta.txid, &self.freed, written, oldest);

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_disk::{Disk, File, LockKind, Map};
+use stanchion_disk::{Disk, File, LockKind};
 
 use crate::error::{Error, Result};
 use crate::format::Meta;
 use crate::freelist::Freelist;
+use crate::map::Map;
 use crate::memory::Arena;
 use crate::open;
 use crate::read::ReadTx;
@@ -34,7 +35,7 @@ pub struct Options {
     /// Write the freelist with every commit. A commit then writes 8 bytes per free page, as the format demands;
     /// without it the free pages are found by a scan when the file is opened (as etcd runs it).
     pub sync_freelist: bool,
-    /// Bytes per page of a file created here: a power of two from 1024 to 65536. Existing files keep theirs.
+    /// Bytes per page of a file created here: a power of two from 1 KiB to 16 MiB. Existing files keep theirs.
     pub page_size: u32,
     /// Never sync. A power cut may then destroy the file; for bulk loads that can be repeated.
     pub no_sync: bool,

@@ -291,6 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "safe code; takes hours")]
         fn the_set_behaves_like_a_set(
             ops in prop::collection::vec((0_u8..5, 2_u64..700, prop_oneof![1_u64..6, 1_u64..200]), 1..120)
         ) {

@@ -142,6 +142,7 @@ mod tests {
         /// One page a transaction: freed by the transaction that a random choice names, readers coming and going. A
         /// page is free exactly when no reader sees it.
         #[test]
+        #[cfg_attr(miri, ignore = "safe code; takes hours")]
         fn pages_are_free_when_nobody_sees_them(steps in prop::collection::vec((0_u8..4, any::<u16>()), 1..80)) {
             let mut list = Freelist::default();
             let (mut txid, mut readers) = (1_u64, Vec::<u64>::new());

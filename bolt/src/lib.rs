@@ -13,6 +13,7 @@ mod format;
 mod free_set;
 mod freelist;
 mod inspect;
+mod map;
 mod memory;
 #[cfg(feature = "mutants")]
 pub mod mutant;

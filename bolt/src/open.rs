@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use stanchion_disk::{Disk, File, LockKind, Map, OpenOptions};
+use stanchion_disk::{Disk, File, LockKind, OpenOptions};
 
 use crate::db::Options;
 use crate::error::{Error, Result};
 use crate::format::{FLAG_FREELIST, FLAG_LEAF, Header, META_PAGE_BYTES, Meta, MetaFault, NO_FREELIST};
+use crate::map::Map;
 
 /// Time between two tries for a lock.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
@@ -22,7 +23,7 @@ const INITIAL_PAGES: u64 = 4;
 const MIN_MAP: u64 = 32 << 10;
 const MAP_STEP: u64 = 1 << 30;
 /// Files grow by this part of their length, within these bounds in bytes. bbolt's files grow by the upper bound.
-const FILE_STEP_DIVISOR: u64 = 256;
+const FILE_STEP_DIVISOR: u64 = 1024;
 const MIN_FILE_STEP: u64 = 64 << 10;
 pub(crate) const MAX_FILE_STEP: u64 = 16 << 20;
 
@@ -32,7 +33,7 @@ pub(crate) fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Resu
     let how = if options.read_only { OpenOptions::read() } else { OpenOptions::create().mode(options.mode) };
     let file = disk.open(path, how).map_err(|e| io("open", e))?;
     lock(&*file, path, options)?;
-    if !options.read_only && is_blank(&*file).map_err(|e| io("read", e))? {
+    if !options.read_only && is_blank(&*file, options.page_size).map_err(|e| io("read", e))? {
         check_page_size(options.page_size, path)?;
         initialise(&*file, options.page_size).map_err(|e| io("create", e))?;
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -59,9 +60,10 @@ fn lock(file: &dyn File, path: &Path, options: &Options) -> Result<()> {
 }
 
 /// Whether the file is empty, or a creation was cut short before a meta page was there.
-fn is_blank(file: &dyn File) -> io::Result<bool> {
+fn is_blank(file: &dyn File, page_size: u32) -> io::Result<bool> {
     let len = file.len()?;
-    if len > INITIAL_PAGES * u64::from(u16::MAX) {
+    // Whoever was cut short may have chosen smaller pages than this caller, or the largest that are usual.
+    if len > INITIAL_PAGES * u64::from(page_size.max(1 << 16)) {
         return Ok(false);
     }
     let mut start = vec![0; len as usize];
@@ -164,7 +166,7 @@ fn unusable(path: &Path, len: u64, first: MetaFault, second: MetaFault) -> Error
 /// Maps the file for this state, with room to grow.
 pub(crate) fn map(file: &dyn File, meta: Meta, at_least: u64) -> io::Result<Map> {
     let needed = (meta.high_water * u64::from(meta.page_size)).max(file.len()?).max(at_least);
-    file.map(usize::try_from(map_size(needed)).map_err(io::Error::other)?)
+    Map::new(file, usize::try_from(map_size(needed)).map_err(io::Error::other)?)
 }
 
 /// Map length for so many bytes: doubling from 32 KiB to 1 GiB, then steps of 1 GiB.

@@ -15,6 +15,19 @@ use crate::tree::Root;
 ///
 /// It neither blocks the writer nor is blocked by it, may move between threads and be shared by them. While it
 /// lives, the pages it can see are not reused, so the file grows by what is rewritten meanwhile.
+///
+/// Keys and values are borrowed from it; the compiler refuses their use after its end:
+///
+/// ```compile_fail,E0505
+/// # use stanchion_bolt::{Db, Error, Options};
+/// # let db = Db::open(std::sync::Arc::new(stanchion_disk::SimDisk::new(1)), "db", Options::default())?;
+/// # db.update::<_, Error>(|tx| tx.create_bucket("b")?.put("k", "v"))?;
+/// let tx = db.begin_read()?;
+/// let value = tx.bucket("b")?.expect("a bucket").get(b"k")?;
+/// drop(tx);
+/// assert_eq!(value, Some(&b"v"[..]));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ReadTx {
     shared: Arc<Shared>,

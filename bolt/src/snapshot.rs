@@ -1,14 +1,13 @@
 //! What one committed transaction looks like: its meta page and the map its pages are read from.
 //!
-//! This is the only module with `unsafe`: it turns the raw map into slices. Everything above works with checked
-//! slices and [`Page`]s.
+//! This is the only module with `unsafe` (but for what stands in for the map under Miri): it turns the raw map into
+//! slices. Everything above works with checked slices and [`Page`]s.
 
 use std::sync::Arc;
 
-use stanchion_disk::Map;
-
 use crate::error::{Error, Result};
 use crate::format::{HEADER_SIZE, Header, Meta};
+use crate::map::Map;
 use crate::page::Page;
 
 /// A committed state: immutable, shared by the transactions that read it.

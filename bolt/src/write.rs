@@ -13,6 +13,19 @@ use crate::memory::{Memory, Span};
 use crate::tree::{Root, Tree, incompatible};
 
 /// The write transaction. Dropping it without [`WriteTx::commit`] rolls it back.
+///
+/// What it hands out ends with the next change, at the latest with the commit; the compiler sees to that:
+///
+/// ```compile_fail,E0502
+/// # use stanchion_bolt::{Db, Error, Options};
+/// # let db = Db::open(std::sync::Arc::new(stanchion_disk::SimDisk::new(1)), "db", Options::default())?;
+/// # db.update::<_, Error>(|tx| tx.create_bucket("b")?.put("k", "v"))?;
+/// let mut tx = db.begin_write()?;
+/// let value = tx.bucket("b")?.expect("a bucket").get(b"k")?;
+/// tx.bucket_mut("b")?.put("k", "another")?;
+/// assert_eq!(value, Some(&b"v"[..]));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct WriteTx {
     pub(crate) shared: Arc<Shared>,

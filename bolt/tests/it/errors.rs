@@ -144,6 +144,7 @@ fn a_branch_that_leads_back_to_itself_is_no_endless_loop() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "locks a real file")]
 fn a_locked_file_is_waited_for_as_long_as_the_caller_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
@@ -186,6 +187,7 @@ fn read_only_media_and_read_only_handles() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "ten thousands of rows")]
 fn a_full_disk_fails_the_transaction_and_nothing_else() {
     for shrinking in [false, true] {
         let (disk, txid) = filled();
@@ -237,6 +239,7 @@ fn after_a_failed_sync_nothing_is_written_until_the_file_is_opened_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a value of 2 GiB")]
 fn keys_and_values_of_the_wrong_size() {
     let (disk, _) = filled();
     let db = open(&disk).unwrap();

@@ -157,6 +157,29 @@ fn statistics_and_pages_count_what_is_there() {
     assert_eq!(stats.oldest_reader, Some(2));
 }
 
+#[test]
+fn the_map_is_as_long_as_asked_for_and_grows_under_readers() {
+    let disk = Arc::new(SimDisk::new(1));
+    let open = |initial_map_size| {
+        Db::open(disk.clone(), "db", Options { initial_map_size, ..Options::default() }).unwrap()
+    };
+    let db = open(0);
+    fill(&db);
+    let small = db.stats().map_size;
+    let reader = db.begin_read().unwrap();
+    let flat = reader.bucket("flat").unwrap().unwrap();
+    let value = flat.get(&0_u32.to_be_bytes()).unwrap().unwrap();
+    // Nine pages more than the map has room for.
+    let large = vec![5; small as usize + 9 * 4096];
+    db.update::<_, Error>(|tx| tx.bucket_mut("flat")?.put("large", &large)).unwrap();
+    assert!(db.stats().map_size >= 2 * small, "a new map for a longer file");
+    assert_eq!(value, [2; 6000], "a slice of the old map");
+    assert_eq!((reader.check(), db.begin_read().unwrap().check()), (vec![], vec![]));
+    drop((reader, db));
+    let db = open(1 << 20);
+    assert_eq!(db.stats().map_size, 1 << 20);
+}
+
 /// Runs the inspection example, which the test harness has built beside the tests.
 fn inspect(args: &[&str]) -> Output {
     let tests = std::env::current_exe().unwrap();
@@ -169,6 +192,7 @@ fn shown(output: &Output) -> String {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "starts a program")]
 fn the_inspection_command_shows_a_file_and_finds_what_is_wrong() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");

@@ -1,14 +1,14 @@
 //! Real threads: readers beside a writer and a shrinking thread, as much as the machine gives them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use stanchion_bolt::{Db, Error, Options, ReadTx};
-use stanchion_disk::RealDisk;
 
-const ROWS: u32 = 2000;
-const COMMITS: u32 = 150;
+use crate::place;
+
+const ROWS: u32 = if cfg!(miri) { 30 } else { 2000 };
+const COMMITS: u32 = if cfg!(miri) { 8 } else { 150 };
 
 /// All rows carry the number of the commit that wrote them.
 fn read(tx: &ReadTx) -> u32 {
@@ -25,9 +25,9 @@ fn read(tx: &ReadTx) -> u32 {
 
 #[test]
 fn readers_on_many_threads_see_whole_commits() {
-    let dir = tempfile::tempdir().unwrap();
+    let (_dir, disk, path) = place();
     let options = Options { no_sync: true, ..Options::default() };
-    let db = Db::open(Arc::new(RealDisk), dir.path().join("db"), options).unwrap();
+    let db = Db::open(disk, path, options).unwrap();
     let write = |round: u32| {
         db.update::<_, Error>(|tx| {
             let mut bucket = tx.create_bucket_if_not_exists("b")?;
