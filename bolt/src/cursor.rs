@@ -408,6 +408,13 @@ impl<'a> Cursor<'a> {
             }
             *index = if back { *index - 1 } else { *index + 1 };
             let child = branch.child(memory, *index)?;
+            if let Source::Page(page) = branch
+                && !back
+                && *index + 1 < page.len()
+            {
+                // A scan will want the page after this one: fetched while this one is read.
+                memory.snapshot.prefetch(page.child(*index + 1));
+            }
             self.descend(child, back)?;
             let (leaf, _) = self.stack.last().expect("descend has pushed a leaf");
             if leaf.len() == 0 {

@@ -10,6 +10,12 @@ use crate::format::{HEADER_SIZE, Header, Meta};
 use crate::map::Map;
 use crate::page::Page;
 
+/// What [`Snapshot::prefetch`] fetches, in cache lines, and their bytes.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const PREFETCHED_LINES: usize = 8;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const CACHE_LINE: usize = 64;
+
 /// A committed state: immutable, shared by the transactions that read it.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -62,6 +68,25 @@ impl Snapshot {
         // transaction holds. That no page was both reachable and free at the open is verified by a scan then.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(start), len) }
     }
+
+    /// Asks the processor to fetch the first lines of a page: headers, elements, and where its own prefetching takes over.
+    /// A hint: any id will do.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[allow(unsafe_code)]
+    pub(crate) fn prefetch(&self, id: u64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        let start = (id as usize).wrapping_mul(self.page_size());
+        for line in 0..PREFETCHED_LINES {
+            let address = self.map.as_ptr().wrapping_add(start.wrapping_add(line * CACHE_LINE));
+            // SAFETY: prefetching an address neither reads it as a value nor faults, wherever it points.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+        }
+    }
+
+    /// Does nothing where there is no such instruction.
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    pub(crate) fn prefetch(&self, _id: u64) {}
 
     /// The page with this id and its overflow pages, with the header checked against the snapshot's bounds.
     pub(crate) fn page(&self, id: u64) -> Result<Page<'_>> {
