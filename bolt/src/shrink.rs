@@ -21,6 +21,8 @@ const SLACK_PAGES: u64 = 32;
 const MIN_STEP: u64 = 8;
 /// Leaves looked at for each page that may be moved.
 const VISITS_PER_PAGE: u64 = 16;
+/// Most bytes that one step cuts off: the kernel drops each cached page of them, and the writer waits meanwhile.
+const MAX_CUT: u64 = 64 << 20;
 /// So many passes in a row may move pages without lowering the mark (the writer may have raised it meanwhile).
 const FRUITLESS_PASSES: u32 = 3;
 
@@ -241,13 +243,14 @@ impl WriteTx {
         let len = shared.file.len().map_err(|e| shared.io("get the length of", e))?;
         // What was allocated beyond the mark for growth stays, unless the mark was lowered.
         let was_cut = writer.cut && len > limit * page_size;
+        let pages =
+            if was_cut { limit.max(len.saturating_sub(MAX_CUT) / page_size) } else { len / page_size };
         if was_cut {
-            shared.file.set_len(limit * page_size).map_err(|e| shared.io("cut", e))?;
+            shared.file.set_len(pages * page_size).map_err(|e| shared.io("cut", e))?;
         }
-        writer.cut &= limit > mark;
-        let len = if was_cut { limit * page_size } else { len };
+        writer.cut &= limit > mark || was_cut && pages > limit;
         let waits = writer.cut && readers_mark > mark && writer.older_mark <= mark;
-        Ok(Cut { file_pages: len / page_size, was_cut, waits })
+        Ok(Cut { file_pages: pages, was_cut, waits })
     }
 }
 
