@@ -13,8 +13,10 @@ use crate::write::WriteTx;
 
 /// How full leaves are made when thin ones are joined.
 const JOINED_FILL: f64 = 0.9;
-/// Leaves considered together.
-const WINDOW: usize = 8;
+/// Leaves considered together, and the pages they are joined to at most: what is left of a fragmented bucket takes a
+/// fifteenth more pages than it needs, plus what windows that begin with a fuller leaf may keep.
+const WINDOW: usize = 16;
+const JOINED: usize = WINDOW - 1;
 /// Deepest nesting that is walked; deeper files are made by hand.
 const MAX_NESTING: usize = 256;
 
@@ -75,6 +77,8 @@ struct Place {
     upper: Option<Vec<u8>>,
     /// How many leaves, from this one on, should be joined, and how many pages that saves.
     thin: Option<(usize, u64)>,
+    /// Leaves read to learn that.
+    looked_at: u64,
     /// Names of nested buckets with pages of their own, from the key on that was looked for.
     buckets: Vec<Vec<u8>>,
 }
@@ -97,8 +101,8 @@ impl WriteTx {
             if walk.is_over() {
                 return Ok(Some(vec![key]));
             }
-            walk.visits -= 1;
             let Some(place) = self.place(tree, &key)? else { return Ok(None) };
+            walk.visits = walk.visits.saturating_sub(place.looked_at);
             match self.fit(&place, walk) {
                 Fit::Later => return Ok(Some(vec![key])),
                 Fit::Move => self.open_for_move(tree, &key, &place, walk)?,
@@ -201,9 +205,9 @@ impl WriteTx {
         let (mut branches, mut upper, mut above) = (Vec::new(), None, None);
         for _ in 0..MAX_DEPTH {
             if at.is_leaf() {
-                let thin = self.thin(at, above)?;
+                let (thin, looked_at) = self.thin(at, above)?;
                 let buckets = nested(&at, memory, key)?;
-                return Ok(Some(Place { run: at.run(), branches, upper, thin, buckets }));
+                return Ok(Some(Place { run: at.run(), branches, upper, thin, looked_at, buckets }));
             }
             branches.extend(at.run());
             let index = child_index(at.search(memory, key)?);
@@ -216,22 +220,22 @@ impl WriteTx {
         Err(crate::tree::too_deep(&self.trees[tree].root))
     }
 
-    /// How many leaves under one branch, from `leaf` on, make so much fewer pages together that it is worth while:
-    /// three quarters or less. Of an opened leaf the last page it will be written to counts.
+    /// How many leaves under one branch, from `leaf` on, make so much fewer pages together that it is worth while; and
+    /// how many were read. Of an opened leaf the last page it will be written to counts.
     fn thin<'a>(
         &'a self,
         leaf: Source<'a>,
         above: Option<(Source<'a>, usize)>,
-    ) -> Result<Option<(usize, u64)>> {
+    ) -> Result<(Option<(usize, u64)>, u64)> {
         let page_size = self.memory.snapshot.page_size();
-        let Some((branch, index)) = above else { return Ok(None) };
+        let Some((branch, index)) = above else { return Ok((None, 1)) };
         let mut sizes: Vec<usize> = (0..leaf.len()).map(|i| leaf.element_size(i)).collect::<Result<_>>()?;
         let last = split(sizes.len(), |i| sizes[i], page_size, JOINED_FILL).pop().unwrap_or(0);
         sizes.drain(..sizes.len() - last);
         if sizes.iter().sum::<usize>() > page_size / 4 * 3 {
-            return Ok(None);
+            return Ok((None, 1));
         }
-        let mut best = None;
+        let (mut best, mut looked_at) = (None, 1);
         for leaves in 2..=(branch.len() - index).min(WINDOW) {
             let next = branch.child(&self.memory, index + leaves - 1)?;
             if !next.is_leaf() || next.run().is_some_and(|run| run.len > 1) {
@@ -240,12 +244,13 @@ impl WriteTx {
             for i in 0..next.len() {
                 sizes.push(next.element_size(i)?);
             }
+            looked_at += 1;
             let pages = pages_of(&sizes, page_size);
-            if pages * 4 <= leaves * 3 {
+            if pages * WINDOW <= leaves * JOINED {
                 best = Some((leaves, (leaves - pages) as u64));
             }
         }
-        Ok(best)
+        Ok((best, looked_at))
     }
 }
 

@@ -13,8 +13,9 @@ use crate::format::{Meta, NO_FREELIST};
 use crate::relocate::{Position, Walk};
 use crate::write::WriteTx;
 
-/// The goal leaves this part of the pages in use free, so that the last few are not chased.
-const SLACK_DIVISOR: u64 = 32;
+/// The goal leaves this part of the pages in use free, so that the last few are not chased, and twice what a step may
+/// move, but no more than twice this part.
+const SLACK_DIVISOR: u64 = 64;
 /// Free pages besides, for branches and for what a step frees only when it has committed.
 const SLACK_PAGES: u64 = 32;
 /// Smallest useful step.
@@ -142,7 +143,8 @@ impl Db {
     ///
     /// Call it again and again, with pauses as long as other writers shall have, until the report says `done`; then
     /// again when [`crate::DbStats::free_pages`] has grown. 64 to 1024 are useful values. The commit writes at most
-    /// `max_pages` pages (8 if it is smaller), the branches above them, and a value that is larger than that whole.
+    /// `max_pages` pages (8 if it is smaller), the leaves that are joined to the last of them (15 at most), the branches above
+    /// them, and a value that is larger than that whole.
     /// It waits, as [`Db::begin_write`] does, for an open write transaction. Readers see their pages until they end:
     /// the report says so when they are all that the step waits for.
     ///
@@ -213,7 +215,8 @@ impl WriteTx {
         let freelist = &self.writer_mut().freelist;
         let pending = freelist.pending_count();
         let used = high_water - freelist.free.count() - pending;
-        let slack = used / SLACK_DIVISOR + 2 * max_pages + SLACK_PAGES;
+        let step = (2 * max_pages).min(2 * used / SLACK_DIVISOR);
+        let slack = used / SLACK_DIVISOR + step + SLACK_PAGES;
         Space { txid, high_water, mark: freelist.free.tail(high_water), used, slack, pending, readers }
     }
 
