@@ -266,6 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "safe code; takes hours")]
         fn a_guess_of_the_place_changes_nothing_but_the_way_there(
             keys in prop::collection::btree_set(prop_oneof![
                 (0_u64..200).prop_map(|n| [&n.to_be_bytes()[..], b"_"].concat()),
@@ -293,6 +294,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "safe code; takes hours")]
         fn keys_compare_as_bytes(a in prop::collection::vec(0_u8..3, 0..12), b in prop::collection::vec(0_u8..3, 0..12)) {
             prop_assert_eq!(compare(&a, &b), a.cmp(&b));
         }
