@@ -7,8 +7,8 @@ use stanchion_bolt::{Db, Error, Options, ReadTx};
 
 use crate::place;
 
-const ROWS: u32 = if cfg!(miri) { 30 } else { 2000 };
-const COMMITS: u32 = if cfg!(miri) { 8 } else { 150 };
+const ROWS: u32 = if cfg!(miri) { 8 } else { 2000 };
+const COMMITS: u32 = if cfg!(miri) { 3 } else { 150 };
 
 /// All rows carry the number of the commit that wrote them.
 fn read(tx: &ReadTx) -> u32 {
