@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -131,6 +132,8 @@ func round(c *members.Cluster, end func(*members.Member) error) (time.Duration, 
 func stream(client *clientv3.Client, fate func() error) []time.Time {
 	var mu sync.Mutex
 	var times []time.Time
+	// A write that began after the leader's end was acknowledged.
+	var resumed atomic.Bool
 	var writes sync.WaitGroup
 	ended := make(chan struct{})
 	go func() {
@@ -144,7 +147,16 @@ func stream(client *clientv3.Client, fate func() error) []time.Time {
 			defer writes.Done()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
+			isAfter := false
+			select {
+			case <-ended:
+				isAfter = true
+			default:
+			}
 			if _, err := client.Put(ctx, "failover", "x"); err == nil {
+				if isAfter {
+					resumed.Store(true)
+				}
 				mu.Lock()
 				times = append(times, time.Now())
 				mu.Unlock()
@@ -152,15 +164,8 @@ func stream(client *clientv3.Client, fate func() error) []time.Time {
 		}()
 		time.Sleep(every)
 		// Half a second after somebody leads again there is nothing more to see.
-		mu.Lock()
-		resumed := len(times) > 0 && time.Since(times[len(times)-1]) < 20*time.Millisecond
-		mu.Unlock()
-		select {
-		case <-ended:
-			if resumed && time.Until(deadline) > 500*time.Millisecond {
-				deadline = time.Now().Add(500 * time.Millisecond)
-			}
-		default:
+		if resumed.Load() && time.Until(deadline) > 500*time.Millisecond {
+			deadline = time.Now().Add(500 * time.Millisecond)
 		}
 	}
 	writes.Wait()
