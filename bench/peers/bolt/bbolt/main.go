@@ -1,6 +1,7 @@
 // bbolt under the workloads of the Rust program one folder up, which starts it: same rows, same figures.
 //
-//	bbolt FILE etcd|random KEYS      prints puts/s, ns a get, µs a scan of 1,000, deletes/s, MiB of the file
+//	bbolt FILE etcd|random KEYS      prints puts/s, ns a get, µs a scan of 1,000, deletes/s, MiB of the file,
+//	                                 µs an open of it without and with a stored freelist
 package main
 
 import (
@@ -32,17 +33,35 @@ func main() {
 	keys, err := strconv.ParseUint(os.Args[3], 10, 64)
 	check(err)
 	load := load{rising: os.Args[2] == "etcd", keys: keys}
-	// The settings of etcd.
-	db, err := bolt.Open(os.Args[1], 0o600, &bolt.Options{
-		NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: 8 << 30,
-	})
-	check(err)
+	db := open(os.Args[1], false)
 	put := load.put(db)
 	info, err := os.Stat(os.Args[1])
 	check(err)
 	get, scan, del := load.get(db), load.scan(db), load.delete(db)
 	check(db.Close())
-	fmt.Println(put, get, scan, del, float64(info.Size())/(1<<20))
+	scanned := reopen(os.Args[1], false)
+	db = open(os.Args[1], true)
+	load.touch(db)
+	check(db.Close())
+	fmt.Println(put, get, scan, del, float64(info.Size())/(1<<20), scanned, reopen(os.Args[1], true))
+}
+
+// open opens with the settings of etcd, which stores no freelist.
+func open(path string, storeFreelist bool) *bolt.DB {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		NoFreelistSync: !storeFreelist, FreelistType: bolt.FreelistMapType, InitialMmapSize: 8 << 30,
+	})
+	check(err)
+	return db
+}
+
+// reopen returns the microseconds until a file that nobody has open can be written to.
+func reopen(path string, storeFreelist bool) int64 {
+	start := time.Now()
+	db := open(path, storeFreelist)
+	micros := time.Since(start).Microseconds()
+	check(db.Close())
+	return micros
 }
 
 func check(err error) {
@@ -169,6 +188,13 @@ func (l load) delete(db *bolt.DB) float64 {
 		}))
 	}
 	return float64(dead) / time.Since(start).Seconds()
+}
+
+// touch writes the last row once more: a commit that stores the freelist, where that is wanted.
+func (l load) touch(db *bolt.DB) {
+	check(db.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketName).Put(l.key(l.keys-1), value(l.keys-1))
+	}))
 }
 
 // mix is the finalizer of SplitMix64.

@@ -38,8 +38,9 @@ pub struct Bolt {
 }
 
 impl Bolt {
-    pub fn open(dir: &Path, fill_percent: f64) -> Outcome<Self> {
-        let options = stanchion_bolt::Options { initial_map_size: 8 << 30, ..Default::default() };
+    pub fn open(dir: &Path, fill_percent: f64, sync_freelist: bool) -> Outcome<Self> {
+        let options =
+            stanchion_bolt::Options { initial_map_size: 8 << 30, sync_freelist, ..Default::default() };
         let db = stanchion_bolt::Db::open(Arc::new(RealDisk), dir.join("db"), options)?;
         Ok(Self { db, fill_percent })
     }
