@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::Front;
-use super::grpc::HttpResponse;
+use super::http::HttpResponse;
 use super::http::text;
 
 pub(super) fn vars(front: &Front) -> HttpResponse {

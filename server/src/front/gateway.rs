@@ -18,7 +18,8 @@ use tonic::{Code, Status};
 
 use super::calls::{self, Route};
 use super::door::Call;
-use super::grpc::{HttpRequest, HttpResponse, parse_timeout};
+use super::grpc::parse_timeout;
+use super::http::{HttpRequest, HttpResponse};
 use super::routes::{both_streams, server_streams, unary_methods};
 use super::{
     Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, kv, lease, maintenance, watch,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use prost::Message;
 use stanchion_api::{etcdserverpb as pb, v3electionpb as el, v3lockpb as lk};
 use tonic::body::Body;
@@ -14,6 +15,7 @@ use tonic::{Code, Request, Response, Status};
 use super::calls::{self, Route};
 use super::codec::RawCodec;
 use super::door::Call;
+use super::message::{self, Answer};
 use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
 use super::{
     Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, grpc_health, kv, lease,
@@ -22,11 +24,11 @@ use super::{
 use crate::member::Encoded;
 use crate::refusal::Refusal;
 
-pub(super) type HttpRequest = http::Request<Body>;
-pub(super) type HttpResponse = http::Response<Body>;
+type GrpcRequest = http::Request<Incoming>;
+type GrpcResponse = http::Response<Answer>;
 
 /// Serves one gRPC call.
-pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn serve(front: Arc<Front>, request: GrpcRequest) -> GrpcResponse {
     macro_rules! dispatch {
         ($args:tt; $($path:literal [$($route:literal)|+] $req:ty, $resp:ty, $learner:literal, $serve:expr;)*) => {
             dispatch_with!($args; $($path $req, $resp, $learner, $serve;)*)
@@ -50,10 +52,10 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
     health_or_unknown(front, request).await
 }
 
-async fn health_or_unknown(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
+async fn health_or_unknown(front: Arc<Front>, request: GrpcRequest) -> GrpcResponse {
     let path = request.uri().path();
     let Some((service, method)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
-        return Status::unimplemented(format!("malformed method name: {path:?}")).into_http();
+        return refused(&Status::unimplemented(format!("malformed method name: {path:?}")));
     };
     if service == "grpc.health.v1.Health" {
         let route = |path| Route { path, learner: false };
@@ -78,7 +80,12 @@ async fn health_or_unknown(front: Arc<Front>, request: HttpRequest) -> HttpRespo
     } else {
         format!("unknown service {service}")
     };
-    Status::unimplemented(text).into_http()
+    refused(&Status::unimplemented(text))
+}
+
+/// A call that ends with its headers.
+fn refused(status: &Status) -> GrpcResponse {
+    status.clone().into_http().map(Answer::Any)
 }
 
 fn grpc<Req, Resp>(front: &Front) -> Grpc<RawCodec<Req, Resp>>
@@ -94,10 +101,10 @@ where
 
 async fn unary<Req, Resp, F, Fut>(
     front: Arc<Front>,
-    request: HttpRequest,
+    request: GrpcRequest,
     route: Route,
     serve: F,
-) -> HttpResponse
+) -> GrpcResponse
 where
     Req: Message + Default + 'static,
     Resp: Message + Default + 'static,
@@ -106,24 +113,29 @@ where
 {
     let limit = front.limits.max_message_bytes();
     let deadline = timeout_of(request.headers());
-    let mut grpc = grpc::<Req, Resp>(&front);
-    let call = tower::service_fn(move |request: Request<Raw<Req>>| {
-        let (front, serve) = (front.clone(), serve.clone());
-        async move {
-            let (metadata, _, request) = request.into_parts();
-            let metadata = metadata.into_headers();
-            calls::unary(front, route, &metadata, deadline, request, serve).await.map(Response::new)
-        }
+    let (head, body) = request.into_parts();
+    let request = message::receive(body, &head.headers, limit).await.and_then(|bytes| {
+        let decoded = Req::decode(bytes.clone());
+        let message =
+            decoded.map_err(|e| Status::internal(format!("grpc: error unmarshalling request: {e}")))?;
+        Ok(Raw { message, bytes })
     });
-    too_large(grpc.unary(call, request).await, limit)
+    let answer = match request {
+        Ok(request) => calls::unary(front, route, &head.headers, deadline, request, serve).await,
+        Err(status) => Err(status),
+    };
+    match answer {
+        Ok(answer) => message::answer(answer.into_bytes()),
+        Err(status) => refused(&status),
+    }
 }
 
 async fn server_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
-    request: HttpRequest,
+    request: GrpcRequest,
     route: Route,
     serve: F,
-) -> HttpResponse
+) -> GrpcResponse
 where
     Req: Message + Default + 'static,
     Resp: Message + Default + 'static,
@@ -140,15 +152,15 @@ where
             calls::server_stream(front, route, &metadata, request, serve).await.map(Response::new)
         }
     });
-    too_large(grpc.server_streaming(call, request).await, limit)
+    too_large(grpc.server_streaming(call, request).await, limit).map(Answer::Any)
 }
 
 async fn both_stream<Req, Resp, F, Fut>(
     front: Arc<Front>,
-    request: HttpRequest,
+    request: GrpcRequest,
     route: Route,
     serve: F,
-) -> HttpResponse
+) -> GrpcResponse
 where
     Req: Message + Default + 'static,
     Resp: Message + Default + 'static,
@@ -164,7 +176,7 @@ where
             calls::both_stream(front, route, &metadata, Box::pin(requests), serve).await.map(Response::new)
         }
     });
-    grpc.streaming(call, request).await
+    grpc.streaming(call, request).await.map(Answer::Any)
 }
 
 /// The deadline that `grpc-timeout` sets; a malformed one counts as none.
@@ -188,14 +200,11 @@ pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
 }
 
 /// Says in gRPC's own words that a request was over the receive limit; tonic has other words and another code.
-fn too_large(response: HttpResponse, limit: usize) -> HttpResponse {
+fn too_large(response: http::Response<Body>, limit: usize) -> http::Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     let found = status.message().strip_prefix("Error, decoded message length too large: found ");
-    match found.and_then(|rest| rest.split_once(' ')) {
-        Some((size, _)) if status.code() == Code::OutOfRange => {
-            Status::resource_exhausted(format!("grpc: received message larger than max ({size} vs. {limit})"))
-                .into_http()
-        }
+    match found.and_then(|rest| rest.split_once(' ')?.0.parse().ok()) {
+        Some(size) if status.code() == Code::OutOfRange => message::too_large(size, limit).into_http(),
         _ => response,
     }
 }

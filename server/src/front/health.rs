@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode};
 use stanchion_api::etcdserverpb as pb;
 
 use super::Front;
-use super::grpc::{HttpRequest, HttpResponse};
+use super::http::{HttpRequest, HttpResponse};
 use super::http::{PLAIN, refusal, text};
 use crate::member::Caller;
 

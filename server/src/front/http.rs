@@ -10,8 +10,11 @@ use http_body_util::Full;
 use tonic::body::Body;
 
 use super::Front;
-use super::grpc::{HttpRequest, HttpResponse};
+
 use super::{debug, gateway, health};
+
+pub(super) type HttpRequest = http::Request<Body>;
+pub(super) type HttpResponse = http::Response<Body>;
 
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

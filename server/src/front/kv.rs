@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::crew::aside;
 use super::door::Call;
 use super::{Front, Outbound, Raw, check};
 use crate::member::Encoded;
@@ -29,7 +30,10 @@ pub(super) async fn range(
         return Err(LEARNER);
     }
     check::range(&request.message)?;
-    front.member.range(call.caller, request.message).await
+    if request.message.range_end.is_empty() {
+        return front.member.range(call.caller, request.message).await;
+    }
+    aside(front.member.range(call.caller, request.message)).await
 }
 
 pub(super) async fn put(
@@ -59,7 +63,7 @@ pub(super) async fn txn(
     front.admit(&call, check::txn_cost(&request.message)).await?;
     check::txn(&request.message, front.limits.max_txn_ops)?;
     if check::is_read_only(&request.message) {
-        return front.member.read_txn(call.caller, request.message).await;
+        return aside(front.member.read_txn(call.caller, request.message)).await;
     }
     front.propose(call, RequestKind::Txn, request.bytes).await
 }

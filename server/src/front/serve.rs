@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -13,6 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 
+use super::crew::Crew;
+use super::gathered::Gathered;
+use super::message::Answer;
 use super::pings::Guarded;
 use super::{Front, grpc, http as plain};
 
@@ -108,41 +112,47 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
 ) {
     let limits = &front.limits;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let crew = Crew::default();
+    let mut builder = auto::Builder::new(crew.clone());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(std::time::Duration::from_secs(300));
     builder
         .http2()
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
-    let guarded = Guarded::new(stream, limits.keepalive_min);
+    let guarded = Guarded::new(Gathered::new(stream), limits.keepalive_min);
     let answering = front.clone();
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request: http::Request<Incoming>| {
         let front = answering.clone();
-        async move { Ok::<_, Infallible>(answer(front, request.map(Body::new), offer).await) }
+        async move { Ok::<_, Infallible>(answer(front, request, offer).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let until_stopped = async {
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    let ended = crew.drive(until_stopped).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }
 
 /// Over HTTP/2 there is gRPC and nothing else, over HTTP/1.1 everything but gRPC.
-async fn answer(front: Arc<Front>, request: grpc::HttpRequest, offer: Offer) -> grpc::HttpResponse {
+async fn answer(front: Arc<Front>, request: http::Request<Incoming>, offer: Offer) -> http::Response<Answer> {
     let http2 = request.version() == http::Version::HTTP_2;
-    match offer {
-        Offer::Everything | Offer::Grpc if http2 => grpc::serve(front, request).await,
-        Offer::Everything | Offer::Http if !http2 => plain::serve(front, request).await,
-        Offer::Metrics => plain::serve_metrics(front, request).await,
+    let plain = match offer {
+        Offer::Everything | Offer::Grpc if http2 => return grpc::serve(front, request).await,
+        Offer::Everything | Offer::Http if !http2 => plain::serve(front, request.map(Body::new)).await,
+        Offer::Metrics => plain::serve_metrics(front, request.map(Body::new)).await,
         _ => plain::not_found(),
-    }
+    };
+    plain.map(Answer::Any)
 }

@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) keys: BTreeMap<Bytes, KeyValue>,
     pub(crate) proposed: Vec<(RequestKind, Bytes)>,
     pub(crate) space: Option<Space>,
+    /// What the next defragmentation waits for.
+    pub(crate) defragmentation: Option<tokio::sync::oneshot::Receiver<()>>,
     watchers: Vec<(i64, Bytes, mpsc::Sender<WatchDelivery>)>,
     ids: u64,
 }
@@ -278,7 +280,13 @@ impl Member for Fake {
         done(Ok(pb::StatusResponse { version: "3.7.1".into(), ..Default::default() }))
     }
     fn defragment(&self) -> Answer<()> {
-        done(Ok(()))
+        let until = self.0.lock().unwrap().defragmentation.take();
+        Box::pin(async move {
+            if let Some(until) = until {
+                until.await.unwrap();
+            }
+            Ok(())
+        })
     }
     fn hash(&self) -> Answer<u32> {
         done(Ok(9))

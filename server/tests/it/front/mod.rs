@@ -28,8 +28,12 @@ struct Running {
 }
 
 async fn start() -> Running {
+    start_with(Limits::default()).await
+}
+
+async fn start_with(limits: Limits) -> Running {
     let fake = Fake::new();
-    let front = Front::new(Arc::new(fake.clone()), Limits::default(), Arc::new(Metrics::new(false).unwrap()));
+    let front = Front::new(Arc::new(fake.clone()), limits, Arc::new(Metrics::new(false).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -173,6 +177,44 @@ async fn a_snapshot_counts_down_and_ends_with_its_checksum() {
     }
     assert_eq!(seen, [(32_768, 7_232), (7_232, 0), (32, 0)]);
     assert_eq!(last, Sha256::digest(vec![5; 40_000]).to_vec());
+}
+
+#[tokio::test]
+async fn the_health_service_says_no_during_a_defragmentation_if_the_gate_is_on() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    for stop_on_defrag in [true, false] {
+        let server = start_with(Limits { stop_on_defrag, ..Limits::default() }).await;
+        let mut health = HealthClient::new(server.channel.clone());
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        server.fake.0.lock().unwrap().defragmentation = Some(finished);
+        let mut maintenance = pb::maintenance_client::MaintenanceClient::new(server.channel.clone());
+        let defragmenting =
+            tokio::spawn(async move { maintenance.defragment(pb::DefragmentRequest {}).await });
+        while server.fake.0.lock().unwrap().defragmentation.is_some() {
+            tokio::task::yield_now().await;
+        }
+        let during = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+        let expected = if stop_on_defrag { ServingStatus::NotServing } else { ServingStatus::Serving };
+        assert_eq!(during, expected);
+        finish.send(()).unwrap();
+        defragmenting.await.unwrap().unwrap();
+        let after = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+        assert_eq!(after, ServingStatus::Serving);
+    }
+}
+
+#[tokio::test]
+async fn large_and_compressed_requests_come_in() {
+    let server = start().await;
+    let value = "v".repeat(1_500_000);
+    let mut packing = server.kv().send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    packing.put(put("packed", &value)).await.unwrap();
+    server.kv().put(put("plain", &value)).await.unwrap();
+    let range = pb::RangeRequest { key: "p".into(), range_end: "q".into(), ..Default::default() };
+    let mut kv = server.kv().max_decoding_message_size(8 << 20);
+    let found = kv.range(range).await.unwrap().into_inner().kvs;
+    assert!(found.len() == 2 && found.iter().all(|kv| kv.value == value));
 }
 
 #[tokio::test]
