@@ -16,7 +16,7 @@ use stanchion_raft::{
 
 use crate::boot::RaftStart;
 use crate::reads::{Granted, Reads, Round};
-use crate::release::{Release, ReleasePolicy};
+use crate::release::{LAGGARDS, Release, ReleasePolicy};
 use crate::stall::Stall;
 
 /// Ticks and limits.
@@ -146,6 +146,8 @@ pub struct Consensus {
     last_applied: Option<(u64, u64)>,
     /// Up to where the newest mark in the log goes.
     marked: u64,
+    /// Bytes of entries that were applied since the last mark was asked for.
+    applied_bytes: u64,
     /// Members that were sent a snapshot, and its index: the log behind it is kept until they have caught up.
     catching_up: BTreeMap<u64, u64>,
     outputs: Outputs,
@@ -192,6 +194,7 @@ impl Consensus {
             policy: config.release,
             last_applied: None,
             marked: start.base.index,
+            applied_bytes: 0,
             catching_up: BTreeMap::new(),
             outputs: Outputs::default(),
         })
@@ -339,24 +342,61 @@ impl Consensus {
     /// [`ConsensusError`]: stop.
     pub fn handle_applied(&mut self, work: ApplyWork) -> Result<(), ConsensusError> {
         let last = work.message.entries.last().map(|entry| (entry.index, entry.term));
+        self.applied_bytes += work.message.entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
         self.deliver(work.message.responses)?;
         self.start()?;
         self.last_applied = last.or(self.last_applied);
-        if last.is_some_and(|(index, _)| self.policy.is_due(index, self.marked)) {
-            self.mark_now();
+        if last.is_some_and(|(index, _)| self.policy.is_due(index, self.marked, self.applied_bytes)) {
+            self.mark_now()?;
         }
         Ok(())
     }
 
     /// Marks the log where it is applied, whatever the count says: what an older or newer release would not understand
     /// shall lie before the mark, where nobody reads it again.
-    pub fn mark_now(&mut self) {
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn mark_now(&mut self) -> Result<(), ConsensusError> {
         if let Some((index, term)) = self.last_applied.filter(|(index, _)| *index > self.marked) {
             self.marked = index;
+            self.applied_bytes = 0;
             let conf_state = self.node.conf_state();
-            self.outputs.release =
-                Some(Release { index, term, conf_state, keep_from: self.policy.keep_from(index) });
+            let keep_from = self.policy.keep_from(index).max(self.kept_by_size(index)?);
+            self.outputs.release = Some(Release { index, term, conf_state, keep_from });
         }
+        Ok(())
+    }
+
+    /// The first entry up to `marked` that is kept, as far as bytes decide: more of them for members that answer and
+    /// still need them, so that large values under load do not make everybody need the database.
+    fn kept_by_size(&mut self, marked: u64) -> Result<u64, ConsensusError> {
+        let leads = self.leadership.role == Role::Leader;
+        let peers = self.node.peers().filter(|peer| leads && peer.recent_active);
+        let needed = peers.map(|peer| peer.match_index + 1).min();
+        let log = self.node.storage_mut();
+        let mut entries = Vec::new();
+        let read = stanchion_raft::Storage::first_index(log).and_then(|first| {
+            stanchion_raft::Storage::entries(log, first, marked.max(first) + 1, u64::MAX, &mut entries)
+        });
+        match read {
+            // A leader's snapshot has come in between: it has emptied the log.
+            Err(StorageError::Unavailable { .. }) => return Ok(0),
+            other => other.map_err(stanchion_raft::Error::from)?,
+        }
+        let (soft, hard) = (self.policy.log_bytes, self.policy.log_bytes.saturating_mul(LAGGARDS));
+        let (mut bytes, mut by_soft, mut by_hard) = (0u64, marked, marked);
+        for entry in entries.iter().rev() {
+            bytes = bytes.saturating_add(entry.data.len() as u64);
+            if bytes > hard {
+                break;
+            }
+            by_hard = entry.index;
+            if bytes <= soft {
+                by_soft = entry.index;
+            }
+        }
+        Ok(needed.map_or(by_soft, |needed| needed.min(by_soft)).max(by_hard))
     }
 
     /// The mark of a [`Release`] is durable: the log in memory lets go of what is before it.
@@ -434,6 +474,14 @@ impl Consensus {
         self.node.status().hard_state.commit
     }
 
+    /// The first entry that the log in memory still holds.
+    ///
+    /// # Errors
+    /// [`ConsensusError`]: stop.
+    pub fn first_index(&self) -> Result<u64, ConsensusError> {
+        Ok(self.node.first_index()?)
+    }
+
     /// How often a linearizable read was asked for again because the answer took too long.
     #[must_use]
     pub fn late_reads(&self) -> u64 {
@@ -497,6 +545,18 @@ impl Consensus {
             Err(stanchion_raft::Error::TooManyReads { .. }) => Ok(()),
             asked => Ok(asked?),
         }
+    }
+
+    /// Whether a linearizable read needs neither a round nor a wait: this member leads and is the only voter, and an
+    /// entry of its term is applied. Then whatever has been acknowledged to anybody was acknowledged by this member,
+    /// after it was applied here. It holds until the next [`take_outputs`](Self::take_outputs), and what makes it untrue
+    /// is in those outputs: whoever shares the answer must take it back before they leave.
+    #[must_use]
+    pub fn reads_are_free(&self) -> bool {
+        let Leadership { role, term, .. } = self.leadership;
+        role == Role::Leader
+            && self.last_applied.is_some_and(|(_, applied)| applied == term)
+            && self.is_only_voter()
     }
 
     fn is_only_voter(&self) -> bool {

@@ -1,4 +1,4 @@
-//! When the log is marked and released: by count, as etcd does.
+//! When the log is marked and released: by count, as etcd does, and by bytes, so that large values do not fill memory.
 
 use stanchion_raft::{ConfState, SnapshotMetadata};
 
@@ -9,18 +9,24 @@ pub struct ReleasePolicy {
     pub snapshot_count: u64,
     /// Entries kept before a mark, so that a member that lags a little needs no snapshot.
     pub catch_up_entries: u64,
+    /// Bytes of entries that are applied since the last mark before another is made, and that are kept before a mark.
+    /// Members that answer and still need more of the log find up to eight times as much.
+    pub log_bytes: u64,
 }
 
+/// How far beyond `log_bytes` the log is kept for members that are catching up from it.
+pub(crate) const LAGGARDS: u64 = 8;
+
 impl Default for ReleasePolicy {
-    /// etcd 3.6's: 10,000 and 5,000.
+    /// etcd 3.6's 10,000 and 5,000 entries, and 64 MiB.
     fn default() -> Self {
-        ReleasePolicy { snapshot_count: 10_000, catch_up_entries: 5_000 }
+        ReleasePolicy { snapshot_count: 10_000, catch_up_entries: 5_000, log_bytes: 64 << 20 }
     }
 }
 
 impl ReleasePolicy {
-    pub(crate) fn is_due(&self, applied: u64, marked: u64) -> bool {
-        applied.saturating_sub(marked) > self.snapshot_count
+    pub(crate) fn is_due(&self, applied: u64, marked: u64, bytes: u64) -> bool {
+        applied.saturating_sub(marked) > self.snapshot_count || bytes > self.log_bytes
     }
 
     /// The first entry that is kept when everything up to `marked` is marked.

@@ -242,6 +242,7 @@ fn runtime_config(
         release: ReleasePolicy {
             snapshot_count: config.snapshot_count,
             catch_up_entries: config.snapshot_catchup_entries,
+            ..ReleasePolicy::default()
         },
         retention: Retention { segments: count(config.max_wals), snapshots: count(config.max_snapshots) },
         commit_interval: config.backend_batch_interval,

@@ -52,7 +52,7 @@ fn what_was_acknowledged_is_there_after_a_crash() {
 #[test]
 fn the_log_is_released_by_count_and_a_restart_begins_at_the_mark() {
     let dir = tempfile::tempdir().unwrap();
-    let policy = ReleasePolicy { snapshot_count: 50, catch_up_entries: 10 };
+    let policy = ReleasePolicy { snapshot_count: 50, catch_up_entries: 10, ..Default::default() };
     let start = || Member::start(dir.path(), &founders(&["a"], "a"), policy);
     let mut member = start();
     member.run();
@@ -68,6 +68,46 @@ fn the_log_is_released_by_count_and_a_restart_begins_at_the_mark() {
     let mut member = start();
     member.run();
     assert_eq!(member.applier.store().revision(), revision);
+}
+
+#[test]
+fn the_log_in_memory_is_bounded_by_bytes_and_a_restart_begins_at_the_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = ReleasePolicy { log_bytes: 100_000, ..Default::default() };
+    let start = || Member::start(dir.path(), &founders(&["a"], "a"), policy);
+    let mut member = start();
+    member.run();
+    for n in 0..200 {
+        member.put(&format!("k{}", n % 7), &"x".repeat(10_000));
+        member.run();
+        let held = member.consensus.committed() + 1 - member.consensus.first_index().unwrap();
+        assert!(held <= 24, "{held} entries of 10 kB, twice as many as may be kept");
+    }
+    assert!(member.releases >= 15, "{} releases", member.releases);
+    let revision = member.applier.store().revision();
+    drop(member);
+    let mut member = start();
+    member.run();
+    assert_eq!(member.applier.store().revision(), revision);
+}
+
+#[test]
+fn reads_are_free_for_a_leader_alone_once_its_term_has_begun() {
+    let dirs: Vec<tempfile::TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut alone = Member::start(dirs[3].path(), &founders(&["a"], "a"), ReleasePolicy::default());
+    assert!(!alone.consensus.reads_are_free(), "before anything of its own is applied");
+    alone.run();
+    assert!(alone.consensus.reads_are_free());
+
+    let names = ["a", "b", "c"];
+    let start = |(name, dir): (&&str, &tempfile::TempDir)| {
+        Member::start(dir.path(), &founders(&names, name), ReleasePolicy::default())
+    };
+    let mut cluster = Cluster::new(names.iter().zip(&dirs).map(start).collect());
+    cluster.tick(40);
+    cluster.leader().put("k", "1");
+    cluster.tick(2);
+    assert!(cluster.members.iter().all(|member| !member.consensus.reads_are_free()));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, Member, founders};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 /// The log is released often and keeps little.
-const EAGER: ReleasePolicy = ReleasePolicy { snapshot_count: 20, catch_up_entries: 5 };
+const EAGER: ReleasePolicy = ReleasePolicy { snapshot_count: 20, catch_up_entries: 5, log_bytes: u64::MAX };
 
 fn dirs() -> Vec<TempDir> {
     (0..4).map(|_| tempfile::tempdir().unwrap()).collect()
@@ -198,4 +198,19 @@ fn a_mark_has_its_snapshot_file_as_older_releases_need_it() {
     assert_eq!(&cluster, member.applier.cluster());
     let files = std::fs::read_dir(dir.path().join("member/snap")).unwrap().count();
     assert_eq!(files, 1 + 2, "the database and the newest two");
+}
+
+#[test]
+fn reads_are_free_until_a_second_voter_joins() {
+    let dirs = dirs();
+    let alone = Member::start(dirs[0].path(), &founders(&["a"], "a"), EAGER);
+    let mut cluster = Cluster::new(vec![alone]);
+    put_many(&mut cluster, 3);
+    assert!(cluster.leader().consensus.reads_are_free());
+    join(&mut cluster, dirs[1].path(), true);
+    assert!(cluster.leader().consensus.reads_are_free(), "a learner cannot elect anybody");
+    let mut cluster = Cluster::new(vec![Member::start(dirs[2].path(), &founders(&["a"], "a"), EAGER)]);
+    put_many(&mut cluster, 3);
+    join(&mut cluster, dirs[3].path(), false);
+    assert!(cluster.members.iter().all(|member| !member.consensus.reads_are_free()));
 }

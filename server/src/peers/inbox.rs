@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 
+use crossbeam_channel::Sender;
 use stanchion_peer::{Handler, Refused, SnapshotOutcome, SnapshotSink};
 use stanchion_raft::Message;
 use stanchion_snap::Snapshotter;

@@ -14,9 +14,9 @@ mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use stanchion_peer::{Asker, Identity, Timing, Transport};
 use stanchion_raft::{Message, MessageType};

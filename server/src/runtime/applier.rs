@@ -1,10 +1,12 @@
 //! The applier: committed entries in order, watchers and waiters told, leases counted while this member leads.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender as Queue, TryRecvError};
+use parking_lot::Mutex;
 use prost::Message as _;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::RequestKind;
@@ -21,6 +23,7 @@ use super::handle::Handle;
 use super::install::Installer;
 use super::raft_loop::ToRaft;
 use super::shared::{Shared, View};
+use super::turns::await_input;
 use super::versions;
 use super::watch::WatchHub;
 use crate::metrics::Metrics;
@@ -48,7 +51,7 @@ pub(super) enum ToApplier {
 pub(super) struct ApplierLoop {
     pub(super) applier: Applier,
     pub(super) inbox: Receiver<ToApplier>,
-    pub(super) to_raft: Sender<ToRaft>,
+    pub(super) to_raft: Queue<ToRaft>,
     pub(super) shared: Arc<Shared>,
     pub(super) watch: Arc<WatchHub>,
     pub(super) peers: Arc<Peers>,
@@ -68,19 +71,28 @@ pub(super) struct ApplierLoop {
 }
 
 impl ApplierLoop {
-    pub(super) fn run(mut self) {
+    /// The applier's thread. Others may apply in its place while its inbox is empty: see `turns`.
+    pub(super) fn run(applier: &Mutex<ApplierLoop>) {
+        let inbox = applier.lock().inbox.clone();
         let mut next_round = Instant::now();
         loop {
-            match self.inbox.recv_timeout(next_round.saturating_duration_since(Instant::now())) {
-                Ok(ToApplier::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(input) => self.take(input),
-                Err(RecvTimeoutError::Timeout) => {}
+            await_input(&inbox, next_round);
+            let mut applier = applier.lock();
+            match inbox.try_recv() {
+                Ok(ToApplier::Stop) | Err(TryRecvError::Disconnected) => return,
+                Ok(input) => applier.take(input),
+                Err(TryRecvError::Empty) => {}
             }
             if Instant::now() >= next_round {
                 next_round = Instant::now() + Duration::from_millis(stanchion_lease::ROUND_MS);
-                self.offer_leases();
+                applier.offer_leases();
             }
         }
+    }
+
+    /// Nothing waits to be applied.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inbox.is_empty()
     }
 
     fn now_ms(&self) -> u64 {
@@ -117,7 +129,7 @@ impl ApplierLoop {
         }
     }
 
-    fn apply(&mut self, work: ApplyWork) {
+    pub(super) fn apply(&mut self, work: ApplyWork) {
         let now_ms = self.now_ms();
         self.figures.begin();
         let figures = &mut self.figures;
@@ -146,7 +158,12 @@ impl ApplierLoop {
             outcomes.push((effect.id, effect.result));
         }
         // Raft hears of membership changes before those who wait for them: their next one must not meet an open one.
-        let _ = self.to_raft.send(ToRaft::Applied { work: done.work, changes: done.changes, opened_term });
+        let waiters_last = !done.changes.is_empty();
+        let applied = ToRaft::Applied { work: done.work, changes: done.changes, opened_term };
+        if !waiters_last {
+            self.shared.tell(std::mem::take(&mut outcomes));
+        }
+        let _ = self.to_raft.send(applied);
         self.shared.tell(outcomes);
     }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::Sender as Queue;
 use parking_lot::Mutex;
 use prost::Message as _;
 use stanchion_api::etcdserverpb as pb;
@@ -46,7 +47,7 @@ pub(super) struct Handle {
     pub(super) store: Arc<StoreCell>,
     pub(super) watch: Arc<WatchHub>,
     pub(super) proposer: Proposer,
-    to_applier: Sender<ToApplier>,
+    to_applier: Queue<ToApplier>,
     pub(super) to_committer: Sender<ToCommitter>,
     pub(super) peers: Arc<Peers>,
     ids: Mutex<RequestIds>,
@@ -76,7 +77,7 @@ impl Handle {
         store: Arc<StoreCell>,
         watch: Arc<WatchHub>,
         proposer: Proposer,
-        (to_applier, to_committer): (Sender<ToApplier>, Sender<ToCommitter>),
+        (to_applier, to_committer): (Queue<ToApplier>, Sender<ToCommitter>),
         peers: Arc<Peers>,
         ids: RequestIds,
     ) -> Handle {

@@ -27,6 +27,7 @@ impl ApplierLoop {
     /// the snapshot has jumped over is not told: its time runs out, as its outcome is unknown here.
     pub(super) fn install(&mut self, index: u64) {
         tracing::info!(index, "installing the leader's snapshot");
+        self.metrics.server.snapshot_apply_in_progress.set(1);
         let Installer { disk, layout, options, snapshots, store } = &self.installer;
         if let Err(error) = install_database(snapshots, layout, index) {
             fatal("a received database cannot be put in place", &error);
@@ -47,6 +48,7 @@ impl ApplierLoop {
         self.shared.applied_term.store(applied.term, Ordering::Relaxed);
         self.shared.applied.store(applied.index, Ordering::Relaxed);
         self.watch.restore(revision);
+        self.metrics.server.snapshot_apply_in_progress.set(0);
         tracing::info!(index = applied.index, revision, "installed the leader's snapshot");
     }
 }

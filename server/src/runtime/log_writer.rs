@@ -1,9 +1,10 @@
 //! The log writer: one `fdatasync` for everything that has gathered while the last one ran.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender as Queue;
 use stanchion_raft::Snapshot;
 use stanchion_replica::Release;
 use stanchion_replica::consensus::AppendWork;
@@ -12,6 +13,7 @@ use stanchion_replica::journal::{Journal, JournalError};
 use super::applier::ToApplier;
 use super::fatal;
 use super::raft_loop::ToRaft;
+use super::turns::Turns;
 use crate::metrics::Metrics;
 
 /// What the log writer is told.
@@ -28,8 +30,8 @@ pub(super) enum ToWriter {
 pub(super) struct LogWriter {
     pub(super) journal: Journal,
     pub(super) inbox: Receiver<ToWriter>,
-    pub(super) to_raft: Sender<ToRaft>,
-    pub(super) to_applier: Sender<ToApplier>,
+    pub(super) turns: Arc<Turns>,
+    pub(super) to_applier: Queue<ToApplier>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -84,12 +86,12 @@ impl LogWriter {
         }
         durable.iter().for_each(|work| self.install(work));
         if !durable.is_empty() {
-            let _ = self.to_raft.send(ToRaft::Appended(durable));
+            self.turns.offer_and_apply(ToRaft::Appended(durable));
             self.journal.cut_if_due()?;
         }
         for (release, snapshot) in releases {
             self.journal.release(&release, &snapshot)?;
-            let _ = self.to_raft.send(ToRaft::Released(release));
+            self.turns.offer(ToRaft::Released(release));
         }
         Ok(go_on)
     }

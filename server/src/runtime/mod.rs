@@ -2,7 +2,7 @@
 //!
 //! | thread | file | owns | waits for |
 //! |---|---|---|---|
-//! | raft | `raft_loop` | consensus, waiting reads | its inbox, the next tick |
+//! | raft | `turns`, `raft_loop` | consensus, waiting reads | its inbox, the next tick |
 //! | log writer | `log_writer` | the log | its inbox, `fdatasync` |
 //! | applier | `applier` | the store's write side, leases | its inbox |
 //! | committer | `committer` | commits, compaction steps | the database's sync |
@@ -26,6 +26,7 @@ mod raft_loop;
 mod reconfiguration;
 mod shared;
 mod store_cell;
+mod turns;
 mod versions;
 mod watch;
 
@@ -35,6 +36,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use stanchion_disk::{Disk, RealDisk};
 use stanchion_mvcc::StoreOptions;
 use stanchion_peer::PeerServer;
@@ -53,6 +55,7 @@ use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig, Questions};
 use crate::refusal::Refusal;
 pub use corruption::CorruptionChecks;
+use applier::ApplierLoop;
 use handle::Handle;
 pub(crate) use raft_loop::ToRaft;
 pub(crate) use shared::Shared;
@@ -219,60 +222,24 @@ impl Runtime {
         let shared = Arc::new(Shared::new(identity, &booted.applier));
         let store = store_cell::StoreCell::new(booted.applier.store().clone());
         let watch = watch::WatchHub::new(store.clone());
-        let (to_raft, raft_inbox) = channel();
+        let (to_raft, raft_inbox) = crossbeam_channel::unbounded();
         let databases = (store.clone(), booted.snapshots.clone());
         let peers =
             Peers::start(config.peers.clone(), shared.clone(), to_raft.clone(), databases, metrics.clone());
         peers.follow(booted.applier.cluster());
         let (to_writer, writer_inbox) = channel();
-        let (to_applier, applier_inbox) = channel();
+        let (to_applier, applier_inbox) = crossbeam_channel::unbounded();
         let (to_committer, committer_inbox) = channel();
         let ids = RequestIds::new(identity.member_id, config.unix_millis);
         let clock = Instant::now();
-        let handle = Arc::new(Handle::new(
-            &config,
-            store.clone(),
-            watch.clone(),
-            proposer::Proposer {
-                shared: shared.clone(),
-                to_raft: to_raft.clone(),
-                request_timeout: config.request_timeout,
-                election: config.peers.election,
-                metrics: metrics.clone(),
-            },
-            (to_applier.clone(), to_committer.clone()),
-            peers.clone(),
-            ids,
-        ));
-        let raft = raft_loop::RaftLoop::new(
-            consensus,
-            raft_inbox,
-            raft_loop::Outlets {
-                writer: to_writer.clone(),
-                applier: to_applier.clone(),
-                committer: to_committer,
-                peers: peers.clone(),
-            },
-            shared.clone(),
-            config.tick,
-            config.request_timeout,
-            metrics.clone(),
-        );
-        let writer = log_writer::LogWriter {
-            journal: Journal::new(disk.clone(), booted.wal, booted.snapshots.clone(), config.retention),
-            inbox: writer_inbox,
-            to_raft: to_raft.clone(),
-            to_applier: to_applier.clone(),
-            metrics: metrics.clone(),
-        };
-        let applier = applier::ApplierLoop {
+        let applier = Arc::new(Mutex::new(ApplierLoop {
             applier: booted.applier,
             inbox: applier_inbox,
-            to_raft,
-            shared,
+            to_raft: to_raft.clone(),
+            shared: shared.clone(),
             watch: watch.clone(),
             peers: peers.clone(),
-            handle: Arc::downgrade(&handle),
+            handle: Weak::new(),
             clock,
             metrics: metrics.clone(),
             shown: u64::MAX,
@@ -281,12 +248,51 @@ impl Runtime {
             leads: None,
             opened_term: 0,
             installer: install::Installer {
-                disk,
+                disk: disk.clone(),
                 layout,
                 options: store_options,
-                snapshots: booted.snapshots,
+                snapshots: booted.snapshots.clone(),
                 store: store.clone(),
             },
+        }));
+        let raft = raft_loop::RaftLoop::new(
+            consensus,
+            raft_inbox,
+            raft_loop::Outlets {
+                writer: to_writer.clone(),
+                applier: to_applier.clone(),
+                committer: to_committer.clone(),
+                peers: peers.clone(),
+            },
+            shared.clone(),
+            config.tick,
+            config.request_timeout,
+            metrics.clone(),
+        );
+        let turns = Arc::new(turns::Turns::new(raft, to_raft.clone(), applier.clone()));
+        let handle = Arc::new(Handle::new(
+            &config,
+            store.clone(),
+            watch.clone(),
+            proposer::Proposer {
+                shared: shared.clone(),
+                to_raft: to_raft.clone(),
+                turns: turns.clone(),
+                request_timeout: config.request_timeout,
+                election: config.peers.election,
+                metrics: metrics.clone(),
+            },
+            (to_applier.clone(), to_committer),
+            peers.clone(),
+            ids,
+        ));
+        applier.lock().handle = Arc::downgrade(&handle);
+        let writer = log_writer::LogWriter {
+            journal: Journal::new(disk, booted.wal, booted.snapshots.clone(), config.retention),
+            inbox: writer_inbox,
+            turns: turns.clone(),
+            to_applier,
+            metrics: metrics.clone(),
         };
         let committer =
             committer::Committer::new(store, committer_inbox, to_writer, &config, clock, metrics.clone());
@@ -298,11 +304,11 @@ impl Runtime {
         };
         let others = vec![
             spawn("log-writer", Box::new(move || writer.run()))?,
-            spawn("applier", Box::new(move || applier.run()))?,
+            spawn("applier", Box::new(move || ApplierLoop::run(&applier)))?,
             spawn("committer", Box::new(move || committer.run()))?,
             spawn("catch-up", watch::catch_up_loop(watch.clone()))?,
         ];
-        let raft = Some(spawn("raft", Box::new(move || raft.run()))?);
+        let raft = Some(spawn("raft", Box::new(move || turns.run()))?);
         if config.initial_election_tick_advance {
             tokio::spawn(hasten_election(Arc::downgrade(&handle), config.election_ticks.saturating_sub(2)));
         }

@@ -1,9 +1,10 @@
 //! Asking the raft thread and waiting: for the outcome of a proposal, for the confirmation of a read.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use stanchion_replica::apply::Reply;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use super::answers;
 use super::raft_loop::ToRaft;
 use super::shared::Shared;
+use super::turns::Turns;
 use crate::metrics::Metrics;
 use crate::refusal::{self, Refusal};
 
@@ -19,6 +21,7 @@ use crate::refusal::{self, Refusal};
 pub(super) struct Proposer {
     pub(super) shared: Arc<Shared>,
     pub(super) to_raft: Sender<ToRaft>,
+    pub(super) turns: Arc<Turns>,
     /// The election timeout.
     pub(super) election: Duration,
     /// Longest wait.
@@ -46,11 +49,15 @@ impl Proposer {
 
     /// Waits until this member has applied what was committed before the call.
     pub(super) fn barrier(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
-        let (sender, receiver) = oneshot::channel();
-        self.send(ToRaft::Read(sender));
+        let confirmed = (!self.shared.reads_are_free.load(Ordering::SeqCst)).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.send(ToRaft::Read(sender));
+            receiver
+        });
         let (wait, metrics) = (self.request_timeout, self.metrics.clone());
         async move {
-            match timeout(wait, receiver).await {
+            let Some(confirmed) = confirmed else { return Ok(()) };
+            match timeout(wait, confirmed).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(refusal::STOPPED),
                 Err(_) => {
@@ -69,7 +76,11 @@ impl Proposer {
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + use<> {
         let outcome = self.shared.wait_for(id);
         let waiting = Waiting { shared: self.shared.clone(), id };
-        self.send(input);
+        if self.shared.waiting() == 1 {
+            self.turns.offer(input);
+        } else {
+            self.send(input);
+        }
         let (wait, shared, metrics) = (self.request_timeout, self.shared.clone(), self.metrics.clone());
         let election = self.election;
         async move {

@@ -1,13 +1,14 @@
-//! The raft thread: ticks, batches of proposals, waiting reads, and handing work to the others. It never waits for a
-//! disk.
+//! One turn of raft: ticks, batches of proposals, waiting reads, and handing work to the others. It never waits for a
+//! disk. Who takes turns is decided in `turns`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender as Queue, TryRecvError};
 use stanchion_raft::ConfChange;
 use stanchion_replica::Round;
 use stanchion_replica::consensus::{AppendWork, ApplyWork, Consensus, ConsensusError, Dropped};
@@ -15,7 +16,6 @@ use tokio::sync::oneshot;
 
 use super::applier::ToApplier;
 use super::committer::ToCommitter;
-use super::fatal;
 use super::log_writer::ToWriter;
 use super::shared::Shared;
 use crate::metrics::Metrics;
@@ -63,16 +63,17 @@ const BATCH_MAX: usize = 4096;
 /// Where the raft thread's work goes.
 pub(super) struct Outlets {
     pub(super) writer: Sender<ToWriter>,
-    pub(super) applier: Sender<ToApplier>,
+    pub(super) applier: Queue<ToApplier>,
     pub(super) committer: Sender<ToCommitter>,
     pub(super) peers: Arc<Peers>,
 }
 
+/// Raft and what it needs around it.
 pub(super) struct RaftLoop {
     consensus: Consensus,
     inbox: Receiver<ToRaft>,
     to_writer: Sender<ToWriter>,
-    to_applier: Sender<ToApplier>,
+    to_applier: Queue<ToApplier>,
     to_committer: Sender<ToCommitter>,
     shared: Arc<Shared>,
     peers: Arc<Peers>,
@@ -88,6 +89,8 @@ pub(super) struct RaftLoop {
     /// Confirmed reads by the index that must be applied.
     granted: BTreeMap<u64, Vec<oneshot::Sender<Result<(), Refusal>>>>,
     applied: u64,
+    /// What the others have been told of `Consensus::reads_are_free`.
+    reads_are_free: bool,
     metrics: Arc<Metrics>,
     /// The leader that was last counted.
     counted_leader: u64,
@@ -95,6 +98,8 @@ pub(super) struct RaftLoop {
     counted_late: u64,
     /// The log gives nothing back, and that has been said.
     disk_hangs: bool,
+    /// The end has come: nothing is taken in any more.
+    stopped: bool,
 }
 
 impl RaftLoop {
@@ -124,38 +129,69 @@ impl RaftLoop {
             reads: BTreeMap::new(),
             granted: BTreeMap::new(),
             applied,
+            reads_are_free: false,
             metrics,
             counted_leader: 0,
             counted_late: 0,
             disk_hangs: false,
+            stopped: false,
         }
     }
 
-    pub(super) fn run(mut self) {
-        if let Err(error) = self.turns() {
-            fatal("raft", &error);
-        }
+    /// What the raft thread waits on.
+    pub(super) fn inbox(&self) -> Receiver<ToRaft> {
+        self.inbox.clone()
     }
 
-    fn turns(&mut self) -> Result<(), ConsensusError> {
-        self.consensus.start()?;
-        loop {
-            self.propose()?;
-            self.hand_out()?;
-            let wait = self.next_tick.saturating_duration_since(Instant::now());
-            match self.inbox.recv_timeout(wait) {
-                Ok(ToRaft::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(first) => self.take(first)?,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            for _ in 0..BATCH_MAX {
-                match self.inbox.try_recv() {
-                    Ok(ToRaft::Stop) => return Ok(()),
-                    Ok(input) => self.take(input)?,
-                    Err(_) => break,
+    /// When it must be stepped without any input.
+    pub(super) fn next_tick(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Nothing waits to be taken in.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && !self.stopped
+    }
+
+    /// Begins.
+    pub(super) fn start(&mut self) -> Result<(), ConsensusError> {
+        self.consensus.start()
+    }
+
+    /// Takes in what has gathered and hands out what follows from it; false at the end.
+    pub(super) fn turn(&mut self) -> Result<bool, ConsensusError> {
+        for _ in 0..BATCH_MAX {
+            match self.inbox.try_recv() {
+                Ok(ToRaft::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.stopped = true;
+                    return Ok(false);
                 }
+                Ok(input) => self.take(input)?,
+                Err(TryRecvError::Empty) => break,
             }
-            self.keep_time()?;
+        }
+        let works = self.step()?;
+        self.hand_to_applier(works);
+        Ok(true)
+    }
+
+    /// Takes one input in while nothing else [waits](Self::is_idle). The committed entries that follow from it must be
+    /// applied before those of any later turn.
+    pub(super) fn turn_with(&mut self, input: ToRaft) -> Result<Vec<ApplyWork>, ConsensusError> {
+        self.take(input)?;
+        self.step()
+    }
+
+    fn step(&mut self) -> Result<Vec<ApplyWork>, ConsensusError> {
+        self.keep_time()?;
+        self.propose()?;
+        self.hand_out()
+    }
+
+    /// Leaves committed entries to the applier's thread.
+    pub(super) fn hand_to_applier(&self, works: Vec<ApplyWork>) {
+        for work in works {
+            self.send_to_applier(ToApplier::Work(work));
         }
     }
 
@@ -163,6 +199,9 @@ impl RaftLoop {
     fn keep_time(&mut self) -> Result<(), ConsensusError> {
         let now = Instant::now();
         if now >= self.next_tick {
+            if now - self.next_tick > self.tick && self.shared.is_leader() {
+                self.metrics.server.heartbeat_send_failures.inc();
+            }
             self.consensus.handle_tick()?;
             let late = self.consensus.late_reads();
             if late > self.counted_late {
@@ -222,7 +261,7 @@ impl RaftLoop {
             ToRaft::SnapshotSent { member_id, delivered } => {
                 self.consensus.handle_snapshot_sent(member_id, delivered);
             }
-            ToRaft::Mark => self.consensus.mark_now(),
+            ToRaft::Mark => self.consensus.mark_now()?,
             ToRaft::AdvanceElection(ticks) => self.consensus.advance_election(ticks)?,
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Matched(member_id, reply) => {
@@ -275,9 +314,16 @@ impl RaftLoop {
         Ok(())
     }
 
-    fn hand_out(&mut self) -> Result<(), ConsensusError> {
+    /// Hands everything out but committed entries, which are returned.
+    fn hand_out(&mut self) -> Result<Vec<ApplyWork>, ConsensusError> {
         let outputs = self.consensus.take_outputs()?;
         self.shared.committed.store(self.consensus.committed(), Ordering::Relaxed);
+        // Before any message leaves: with it, somebody else may come to lead.
+        let free = self.consensus.reads_are_free();
+        if self.reads_are_free != free {
+            self.reads_are_free = free;
+            self.shared.reads_are_free.store(free, Ordering::SeqCst);
+        }
         if let Some(leadership) = outputs.leadership {
             self.notice_leader(leadership.leader);
             self.shared.set_leadership(leadership);
@@ -290,9 +336,6 @@ impl RaftLoop {
         if !outputs.append.is_empty() {
             // A thread that is gone has ended the process, or is about to.
             let _ = self.to_writer.send(ToWriter::Append(outputs.append));
-        }
-        for work in outputs.apply {
-            self.send_to_applier(ToApplier::Work(work));
         }
         for granted in outputs.granted {
             let waiters = self.reads.remove(&granted.round).unwrap_or_default();
@@ -308,7 +351,7 @@ impl RaftLoop {
             let _ = self.to_committer.send(ToCommitter::Release(release));
         }
         self.answer_reads();
-        Ok(())
+        Ok(outputs.apply)
     }
 
     fn notice_leader(&mut self, leader: u64) {

@@ -89,11 +89,30 @@ impl Handle {
             let promoted = self.peers.clone().promote_at_leader(id);
             return answer(async { Ok(promoted.await?.into_iter().map(answers::listed_member).collect()) });
         }
+        let promoting = self.promote_ready(id);
+        let metrics = self.proposer.metrics.clone();
+        answer(async move {
+            let promoted = promoting.await;
+            match &promoted {
+                Ok(_) => metrics.server.learner_promote_successes.inc(),
+                Err(refusal) => {
+                    let reason: &str = &refusal.message;
+                    metrics.server.learner_promote_failures.with_label_values(&[reason]).inc();
+                }
+            }
+            promoted
+        })
+    }
+
+    fn promote_ready(
+        &self,
+        id: u64,
+    ) -> impl Future<Output = Result<Vec<pb::Member>, Refusal>> + Send + use<> {
         let (reply, matched) = oneshot::channel();
         self.proposer.send(ToRaft::Matched(id, reply));
         let may = self.may_promote();
         let (proposer, request_id) = (self.proposer.clone(), self.next_id());
-        answer(async move {
+        async move {
             match matched.await.map_err(|_| refusal::STOPPED)? {
                 None => return Err(refusal::MEMBER_NOT_FOUND),
                 Some((matched, own)) if matched < own.saturating_mul(READY_PERCENT) / 100 => {
@@ -104,7 +123,7 @@ impl Handle {
             let member = Peer { id, ..Peer::default() };
             let context = ChangeContext { member, is_promote: true };
             changed(&proposer, request_id, ConfChangeType::AddNode, id, Some(context)).await
-        })
+        }
     }
 
     fn may_add(&self, learner: bool) -> Result<(), Refusal> {

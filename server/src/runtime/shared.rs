@@ -1,7 +1,7 @@
 //! What several threads look at: positions, the leader, members, and who waits for which request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(super) committed: AtomicU64,
     pub(super) applied: AtomicU64,
     pub(super) applied_term: AtomicU64,
+    /// Linearizable reads may run at once: see `Consensus::reads_are_free`.
+    pub(super) reads_are_free: AtomicBool,
     pub(crate) leadership: RwLock<Leadership>,
     pub(crate) view: RwLock<View>,
     /// Proposers by request id. Only looked up.
@@ -78,6 +80,7 @@ impl Shared {
             committed: AtomicU64::new(applied.index),
             applied: AtomicU64::new(applied.index),
             applied_term: AtomicU64::new(applied.term),
+            reads_are_free: AtomicBool::new(false),
             leadership: RwLock::default(),
             view: RwLock::new(View::of(applier)),
             waiters: Mutex::default(),
@@ -106,6 +109,9 @@ impl Shared {
 
     /// Tells those who wait for these requests, under one lock.
     pub(super) fn tell(&self, outcomes: Vec<(u64, Outcome)>) {
+        if outcomes.is_empty() {
+            return;
+        }
         let mut waiters = self.waiters.lock();
         for (id, outcome) in outcomes {
             if let Some(waiter) = waiters.remove(&id) {

@@ -177,6 +177,7 @@ impl Node {
             release: ReleasePolicy {
                 snapshot_count: scenario.snapshot_count,
                 catch_up_entries: scenario.catch_up_entries,
+                ..ReleasePolicy::default()
             },
             seed: with.seed,
             start_id: with.start,

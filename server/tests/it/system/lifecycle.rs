@@ -98,6 +98,34 @@ fn flags_are_refused_with_etcds_exit_codes() {
 }
 
 #[test]
+fn unix_sockets_and_several_urls_are_served_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("client.sock");
+    let also = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = format!("--listen-client-urls=http://127.0.0.1:0,http://{also},unix://{}", socket.display());
+    // What a killed process left there makes way.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let server = Server::start(dir.path(), &[&urls]);
+    assert_eq!(server.get("/health").0, 200);
+    server.wait_for_line(&socket.display().to_string());
+    fn asked(mut stream: impl std::io::Read + std::io::Write) -> String {
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+    let by_socket = asked(std::os::unix::net::UnixStream::connect(&socket).unwrap());
+    let by_port = asked(std::net::TcpStream::connect(also).unwrap());
+    for answer in [by_socket, by_port] {
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""health":"true""#), "{answer}");
+    }
+    let (code, output) =
+        refused(&dir.path().join("."), &[&format!("--listen-client-urls=unix://{}", socket.display())]);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("another process serves there"), "{output}");
+}
+
+#[test]
 fn metrics_are_packed_for_those_who_can_read_it() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
