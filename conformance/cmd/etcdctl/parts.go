@@ -288,6 +288,34 @@ func leadership(s *session) {
 	}
 	s.do("downgrade", "validate", "3.6")
 	s.do("downgrade", "cancel")
+	if s.release == "3.7" {
+		s.do("downgrade", "enable", "3.6")
+		s.awaitVersions("3.6")
+		s.do("downgrade", "enable", "3.6")
+		s.do("downgrade", "cancel")
+		s.awaitVersions("3.7")
+	}
+}
+
+// awaitVersions waits until the cluster's and the storage version of both sides are of a release: they follow a downgrade
+// in their own time.
+func (s *session) awaitVersions(release string) {
+	deadline := time.Now().Add(30 * time.Second)
+	for side, member := range s.members {
+		for {
+			out, err := harness.Output(nil, "curl", "-s", member.Endpoint+"/version")
+			cluster := fmt.Sprintf(`"etcdcluster":"%s.`, release)
+			storage := fmt.Sprintf(`"storage":"%s.`, release)
+			if err == nil && strings.Contains(string(out), cluster) && strings.Contains(string(out), storage) {
+				break
+			}
+			if time.Now().After(deadline) {
+				s.fail("side %d: versions %s instead of %s, %v", side, out, release, err)
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
 }
 
 // auth asks what changes nothing while auth is off.
