@@ -52,7 +52,9 @@ struct Maker {
 impl Maker {
     fn make(&mut self) -> Result<Prepared> {
         let path = self.dir.join(format!("{}.tmp", self.count % 2));
-        let result = make_segment(&*self.disk, &path, self.options);
+        // Synced step by step: one long sync would hold up those of the log that is being written meanwhile.
+        let zeros = Zeros { len: u64::MAX, step: FILL_STEP };
+        let result = make_segment(&*self.disk, &path, self.options, zeros);
         match result {
             Ok(file) => {
                 self.count += 1;
@@ -67,27 +69,45 @@ impl Maker {
     }
 }
 
-/// Zeros are written in steps of this many bytes.
+/// Zeros are written in steps of this many bytes in the background.
 const FILL_STEP: usize = 1 << 20;
 
+/// How much of a segment is filled with zeros if its options ask for that, and after how many bytes that is synced. The
+/// rest is reserved space: it reads as zeros too, but the first sync of what is written there takes longer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Zeros {
+    pub(crate) len: u64,
+    pub(crate) step: usize,
+}
+
+impl Zeros {
+    /// For the first segment of a new log, for which somebody waits.
+    pub(crate) const FIRST: Zeros = Zeros { len: 8 << 20, step: 8 << 20 };
+}
+
 /// Creates an empty, locked file of a segment's size.
-pub(crate) fn make_segment(disk: &dyn Disk, path: &Path, options: Options) -> Result<Arc<dyn File>> {
+pub(crate) fn make_segment(
+    disk: &dyn Disk,
+    path: &Path,
+    options: Options,
+    zeros: Zeros,
+) -> Result<Arc<dyn File>> {
     // A leftover of a crash may hold old records: they must not show behind the new ones.
     let file = dir::open_locked(disk, path, OpenOptions::create().truncate())?;
     file.allocate(0, options.segment_size).map_err(|e| Error::io("preallocate", path, e))?;
     if options.zero_fill {
-        fill(&*file, options.segment_size).map_err(|e| Error::io("preallocate", path, e))?;
+        fill(&*file, options.segment_size.min(zeros.len), zeros.step)
+            .map_err(|e| Error::io("preallocate", path, e))?;
     }
     Ok(file)
 }
 
-/// Writes zeros, so that the file system takes the space for written. Synced step by step: one long sync would hold
-/// up those of the log that is being written meanwhile.
-fn fill(file: &dyn File, len: u64) -> io::Result<()> {
-    let zeros = vec![0; FILL_STEP];
+/// Writes zeros, so that the file system takes the space for written.
+fn fill(file: &dyn File, len: u64, step: usize) -> io::Result<()> {
+    let zeros = vec![0; step.min(usize::try_from(len).unwrap_or(step))];
     let mut offset = 0;
     while offset < len {
-        let step = (len - offset).min(FILL_STEP as u64);
+        let step = (len - offset).min(zeros.len() as u64);
         file.write_all_at(&zeros[..step as usize], offset)?;
         file.sync_data()?;
         offset += step;
