@@ -71,6 +71,9 @@ fn joined(whole: Bytes, data: Bytes) -> Bytes {
     if whole.is_empty() {
         return data;
     }
+    if data.is_empty() {
+        return whole;
+    }
     let mut joined = match whole.try_into_mut() {
         Ok(joined) => joined,
         Err(whole) => {
