@@ -200,17 +200,22 @@ fn a_mark_has_its_snapshot_file_as_older_releases_need_it() {
     assert_eq!(files, 1 + 2, "the database and the newest two");
 }
 
+/// A cluster of one that has written something.
+fn alone(dir: &Path) -> Cluster {
+    let mut cluster = Cluster::new(vec![Member::start(dir, &founders(&["a"], "a"), EAGER)]);
+    cluster.tick(2);
+    put_many(&mut cluster, 3);
+    cluster
+}
+
 #[test]
 fn reads_are_free_until_a_second_voter_joins() {
     let dirs = dirs();
-    let alone = Member::start(dirs[0].path(), &founders(&["a"], "a"), EAGER);
-    let mut cluster = Cluster::new(vec![alone]);
-    put_many(&mut cluster, 3);
+    let mut cluster = alone(dirs[0].path());
     assert!(cluster.leader().consensus.reads_are_free());
     join(&mut cluster, dirs[1].path(), true);
     assert!(cluster.leader().consensus.reads_are_free(), "a learner cannot elect anybody");
-    let mut cluster = Cluster::new(vec![Member::start(dirs[2].path(), &founders(&["a"], "a"), EAGER)]);
-    put_many(&mut cluster, 3);
+    let mut cluster = alone(dirs[2].path());
     join(&mut cluster, dirs[3].path(), false);
     assert!(cluster.members.iter().all(|member| !member.consensus.reads_are_free()));
 }
