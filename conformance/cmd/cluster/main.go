@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
 )
@@ -122,7 +120,7 @@ func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error 
 	events, err := judgeWatches(c, l)
 	j.Check(err, "%s: %d watchers saw all %d events once and in order; %d acknowledged writes stand where they were acknowledged",
 		what, watchers, events, len(l.recorder.acked))
-	j.Check(sameHistory(c), "%s: HashKV is the same on all", what)
+	j.Check(c.SameHistory(), "%s: HashKV is the same on all", what)
 	return nil
 }
 
@@ -177,37 +175,4 @@ func (n *nemesis) summary() string {
 	}
 	sort.Strings(all)
 	return strings.Join(all, ", ")
-}
-
-// sameHistory compares the hash at one revision that all members have reached.
-func sameHistory(c *members.Cluster) error {
-	var revision int64
-	var first uint32
-	for i, m := range c.Members() {
-		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
-			// A linearizable read brings the member to what was written before.
-			got, err := cl.Get(ctx, "anything")
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				revision = got.Header.Revision
-			}
-			answer, err := cl.HashKV(ctx, m.Client, revision)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				first = answer.Hash
-			}
-			if answer.Hash != first {
-				return fmt.Errorf("%s has hash %d at revision %d, others have %d", m, answer.Hash, revision, first)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -78,7 +78,7 @@ func judge(j *harness.Judge, release string, releases []string) error {
 	}
 	j.Check(l.end(), "%v: the watch has seen %d acknowledged writes without a gap", releases, len(l.acked))
 	j.Check(l.everywhere(c), "%v: nothing acknowledged is lost", releases)
-	j.Check(sameHistory(c), "%v: HashKV is the same on all", releases)
+	j.Check(c.SameHistory(), "%v: HashKV is the same on all", releases)
 	return nil
 }
 
@@ -170,39 +170,6 @@ func leases(c *members.Cluster) error {
 	return nil
 }
 
-// sameHistory compares the hash at one revision that all members have reached.
-func sameHistory(c *members.Cluster) error {
-	var revision int64
-	var hash uint32
-	for i, m := range c.Members() {
-		err := m.With(10*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
-			// A linearizable read brings the member to what was written before.
-			got, err := cl.Get(ctx, "mark")
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				revision = got.Header.Revision
-			}
-			answer, err := cl.HashKV(ctx, m.Client, revision)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				hash = answer.Hash
-			}
-			if answer.Hash != hash {
-				return fmt.Errorf("%s has hash %d at revision %d, others have %d", m, answer.Hash, revision, hash)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // replaceAll replaces the members one by one, under load, by fresh ones of another kind.
 func replaceAll(j *harness.Judge, c *members.Cluster, to string) error {
 	for place := range c.Members() {
@@ -218,7 +185,7 @@ func replaceAll(j *harness.Judge, c *members.Cluster, to string) error {
 		asLearner := place == len(c.Members())-1
 		how := map[bool]string{true: " as a learner that is promoted", false: ""}[asLearner]
 		j.Check(c.Replace(place, fresh, asLearner), "%s takes the place of %s%s", fresh, old, how)
-		j.Check(sameHistory(c), "HashKV is the same on all, with %s", fresh)
+		j.Check(c.SameHistory(), "HashKV is the same on all, with %s", fresh)
 	}
 	return nil
 }

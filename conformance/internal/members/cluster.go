@@ -249,3 +249,36 @@ func (c *Cluster) Replace(place int, fresh *Member, asLearner bool) error {
 	}
 	return fresh.AwaitReady()
 }
+
+// SameHistory compares the hash at one revision that all members have reached.
+func (c *Cluster) SameHistory() error {
+	var revision int64
+	var hash uint32
+	for i, m := range c.Members() {
+		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+			// A linearizable read brings the member to what was written before.
+			got, err := cl.Get(ctx, "any")
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				revision = got.Header.Revision
+			}
+			answer, err := cl.HashKV(ctx, m.Client, revision)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				hash = answer.Hash
+			}
+			if answer.Hash != hash {
+				return fmt.Errorf("%s has hash %d at revision %d, others have %d", m, answer.Hash, revision, hash)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
