@@ -3,22 +3,7 @@
 //! Without the feature `mutants` every call of [`active`] is the constant `false` and costs nothing. With it, one
 //! mistake at a time can be switched on for the current thread. Not for production, and not part of the API.
 
-macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// One wrong comparison or omission each.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(unreachable_pub, reason = "public only with the feature")]
-        pub enum Mutant { $($(#[doc = $doc])+ $name,)+ }
-
-        #[allow(unreachable_pub, reason = "public only with the feature")]
-        impl Mutant {
-            /// All of them, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-        }
-    };
-}
-
-mutants! {
+stanchion_mutants::mutants! {
     /// A quorum of n voters is n/2.
     QuorumOffByOne,
     /// Commit counts only the incoming half.
@@ -89,36 +74,4 @@ mutants! {
     InflightsNeverFreed,
     /// A joint configuration is never left automatically.
     AutoLeaveNever,
-}
-
-#[cfg(feature = "mutants")]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Mutant;
-
-    thread_local! {
-        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
-    }
-
-    /// Switches `mutant` on for this thread, or all off.
-    pub fn set(mutant: Option<Mutant>) {
-        ACTIVE.set(mutant);
-    }
-
-    #[inline]
-    pub(crate) fn active(mutant: Mutant) -> bool {
-        ACTIVE.get() == Some(mutant)
-    }
-}
-
-#[cfg(feature = "mutants")]
-pub(crate) use self::switch::active;
-#[cfg(feature = "mutants")]
-pub use self::switch::set;
-
-#[cfg(not(feature = "mutants"))]
-#[inline(always)]
-pub(crate) const fn active(_: Mutant) -> bool {
-    false
 }

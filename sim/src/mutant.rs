@@ -3,20 +3,7 @@
 //! They are the mistakes that a server could make around the crates below; those of raft itself are raft's own. Without
 //! the feature `mutants` every call of `active` is the constant `false` and costs nothing.
 
-macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// One mistake each.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Mutant { $($(#[doc = $doc])+ $name,)+ }
-
-        impl Mutant {
-            /// All of them, in the order of declaration.
-            pub const ALL: &'static [Mutant] = &[$(Mutant::$name,)+];
-        }
-    };
-}
-
-mutants! {
+stanchion_mutants::mutants! {
     /// Raft hears that entries are durable before the log is synced.
     LogNotSynced,
     /// A new term or vote without entries is not synced.
@@ -65,34 +52,4 @@ mutants! {
     RemovedStillCounts,
     /// What a failed sync left is written on, as if it were durable.
     FailedSyncForgotten,
-}
-
-#[cfg(feature = "mutants")]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Mutant;
-
-    thread_local! {
-        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
-    }
-
-    /// Switches a mistake on for this thread, or all off.
-    pub fn set(mutant: Option<Mutant>) {
-        ACTIVE.set(mutant);
-    }
-
-    pub(crate) fn active(mutant: Mutant) -> bool {
-        ACTIVE.get() == Some(mutant)
-    }
-}
-
-#[cfg(feature = "mutants")]
-pub(crate) use switch::active;
-#[cfg(feature = "mutants")]
-pub use switch::set;
-
-#[cfg(not(feature = "mutants"))]
-pub(crate) const fn active(_: Mutant) -> bool {
-    false
 }

@@ -1,0 +1,98 @@
+//! Deliberate mistakes, declared beside the code that they would break, to prove that tests notice them.
+//!
+//! Here lives the one macro that declares them and the switch behind it; no mistake and no test of one.
+//!
+//! A crate that declares mistakes has a feature `mutants`. Without it, `active` is the constant `false` and the mistakes
+//! cost nothing; with it, one at a time can be switched on for the current thread. It is never for production.
+//!
+//! ```
+//! mod mutant {
+//!     stanchion_mutants::mutants! {
+//!         /// A quorum of n voters is n/2.
+//!         QuorumOffByOne,
+//!         /// A vote is granted whatever the candidate's log.
+//!         VoteWithoutLogCheck,
+//!     }
+//! }
+//! use mutant::{Mutant, active};
+//!
+//! fn quorum(voters: usize) -> usize {
+//!     if active(Mutant::QuorumOffByOne) { voters / 2 } else { voters / 2 + 1 }
+//! }
+//! assert_eq!(quorum(3), 2);
+//! assert_eq!(Mutant::ALL.len(), 2);
+//! ```
+
+/// Declares a crate's mistakes, each with a line that says what is wrong, in a module of their own.
+///
+/// It makes the enum `Mutant` with `Mutant::ALL` in the order of declaration, `active(mutant)` for the code that has
+/// the mistake, and, with the calling crate's feature `mutants`, the public `set(Option<Mutant>)` for the test.
+#[macro_export]
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One wrong comparison, order or omission each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(unreachable_pub, reason = "public only with the feature")]
+        pub enum Mutant { $($(#[doc = $doc])+ $name,)+ }
+
+        #[allow(unreachable_pub, reason = "public only with the feature")]
+        impl Mutant {
+            /// All of them, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+        }
+
+        #[cfg(feature = "mutants")]
+        ::std::thread_local! {
+            static ACTIVE: ::std::cell::Cell<Option<Mutant>> = const { ::std::cell::Cell::new(None) };
+        }
+
+        /// Switches `mutant` on for this thread, or all off.
+        #[cfg(feature = "mutants")]
+        pub fn set(mutant: Option<Mutant>) {
+            ACTIVE.set(mutant);
+        }
+
+        /// Whether `mutant` is switched on for this thread.
+        #[cfg(feature = "mutants")]
+        #[inline]
+        pub(crate) fn active(mutant: Mutant) -> bool {
+            ACTIVE.get() == Some(mutant)
+        }
+
+        /// Whether `mutant` is switched on: never, without the feature.
+        #[cfg(not(feature = "mutants"))]
+        #[inline(always)]
+        pub(crate) const fn active(_: Mutant) -> bool {
+            false
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    mod mutant {
+        crate::mutants! {
+            /// One.
+            One,
+            /// Two.
+            Two,
+        }
+    }
+    use mutant::{Mutant, active};
+
+    #[test]
+    fn every_mistake_is_off_at_first() {
+        assert_eq!(Mutant::ALL, [Mutant::One, Mutant::Two]);
+        assert!(Mutant::ALL.iter().all(|&mistake| !active(mistake)));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn one_at_a_time_is_on_and_only_in_its_thread() {
+        mutant::set(Some(Mutant::Two));
+        assert!(!active(Mutant::One) && active(Mutant::Two));
+        assert!(std::thread::spawn(|| !active(Mutant::Two)).join().unwrap());
+        mutant::set(None);
+        assert!(!active(Mutant::Two));
+    }
+}
