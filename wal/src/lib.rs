@@ -3,7 +3,7 @@
 //! # Where to read on
 //!
 //! [`Wal`] writes, [`Opening`] and [`Replay`] read what counts, [`Records`] reads everything with its place. In the
-//! source: `record` is the format, `segment` tells a torn end from damage, `wal` has the order of effects.
+//! source: `record` is the format, `segment` and `torn` tell a torn end from damage, `wal` has the order of effects.
 //!
 //! What may not live here: any knowledge of what entries contain, and any access to files other than through
 //! [`stanchion_disk`].
@@ -26,6 +26,7 @@ mod records;
 mod repair;
 mod replay;
 mod segment;
+mod torn;
 mod wal;
 
 pub use committer::Committer;

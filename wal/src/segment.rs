@@ -5,9 +5,14 @@
 //! # Torn or damaged
 //!
 //! A power cut can leave any of the 512-byte sectors of the last, unsynced write unwritten, and those still hold the
-//! zeros of preallocation. So, in the last segment only, a record that does not add up *and* has an all-zero sector
-//! in it is the torn end of the log; any other that does not add up is damage. Length fields lie within one sector:
-//! they are there or are zero, never half.
+//! zeros of preallocation, up to the sector's end. So, in the last segment only, a record that does not add up *and*
+//! reaches into an all-zero sector is the torn end of the log; any other that does not add up is damage. Length fields
+//! lie within one sector: they are there or are zero, never half.
+//!
+//! A sound record can hold a sector of zeros too, and one flipped bit would make it pass for torn, with all that
+//! follows. Therefore records of up to 4 KiB are tried with each of their bits turned over: one that fits the chain then
+//! is damaged. (In larger ones chance would fit too often; those with a sector of zeros in them stay ambiguous, and so
+//! does a sector whose only set bit is gone.)
 //!
 //! A zero length field is the ordinary end. It could also be a field in which the one set bit was flipped, hiding all
 //! that follows; and a flipped high bit can make a record reach over the end of the file, where it would look cut
@@ -26,12 +31,10 @@ use crate::entry::Entry;
 use crate::error::{Damage, Error, Result, Torn};
 use crate::frame::{LENGTH_FIELD_LEN, LengthField, RECORD_HEAD_MAX, parse_head, parse_record};
 use crate::record::{BadRecord, Kind, Record};
+use crate::torn::{SECTOR_LEN, is_one_bit_off, sector_end, unwritten_sectors};
 
 /// How much is read at once. Larger records get a block of their own size, which the file's length bounds.
 const BLOCK_LEN: usize = 1 << 20;
-
-/// The unit that disks write whole or not at all.
-const SECTOR_LEN: u64 = 512;
 
 /// What comes next in a segment.
 #[derive(Debug)]
@@ -130,7 +133,7 @@ impl SegmentReader {
                 self.offset = offset + LENGTH_FIELD_LEN as u64 + field.body_len();
                 Ok(Step::Record { offset, record })
             }
-            Err(unsound) => self.not_a_record(raw, &self.block.slice(body), unsound, is_last),
+            Err(unsound) => self.not_a_record(raw, unsound, is_last),
         }
     }
 
@@ -160,16 +163,15 @@ impl SegmentReader {
         entry
     }
 
-    /// What a frame with this length field and body is when it holds no record: a torn end or damage.
+    /// What a frame with this length field is when its body, which is in the file, holds no record: a torn end or
+    /// damage.
     #[cold]
-    fn not_a_record(&mut self, raw: u64, body: &[u8], unsound: Unsound, is_last: bool) -> Result<Step> {
+    fn not_a_record(&mut self, raw: u64, unsound: Unsound, is_last: bool) -> Result<Step> {
         let offset = self.offset;
         match unsound {
             Unsound::Unreadable(damage) => {
                 self.check_length_field(raw)?;
-                // A record of no bytes: only the field itself was hit, in what was never written.
-                let hollow = LengthField::from_raw(raw).record_len == 0;
-                if is_last && (hollow || has_unwritten_sector(body, offset + LENGTH_FIELD_LEN as u64)) {
+                if is_last && self.is_torn(LengthField::from_raw(raw))? {
                     return Ok(Step::Torn { offset, torn: Torn::UnwrittenSector });
                 }
                 Err(self.damaged(damage))
@@ -179,6 +181,29 @@ impl SegmentReader {
             }
             Unsound::Meaning(BadRecord::Payload(what)) => Err(self.damaged(Damage::Payload(what))),
         }
+    }
+
+    /// Whether the unsound record at the current offset is what a power cut left of one.
+    fn is_torn(&mut self, field: LengthField) -> Result<bool> {
+        if field.record_len == 0 {
+            // A record of no bytes: only the field itself was hit, in what was never written.
+            return Ok(true);
+        }
+        let body_offset = self.offset + LENGTH_FIELD_LEN as u64;
+        let sectors_end = sector_end(body_offset + field.body_len(), self.file_len);
+        let start = self.fill((sectors_end - self.offset) as usize)? + LENGTH_FIELD_LEN;
+        let bytes = &self.block[start..start + (sectors_end - body_offset) as usize];
+        let unwritten = unwritten_sectors(bytes, body_offset);
+        let record = &bytes[..field.record_len.min(field.body_len()) as usize];
+        Ok(!unwritten.is_empty()
+            && !is_one_bit_off(record, &unwritten, |record| self.continues_chain(record)))
+    }
+
+    /// Whether these bytes are a record with the CRC that must come next.
+    fn continues_chain(&self, record: &[u8]) -> bool {
+        let (Some(mut chain), Ok(record)) = (self.chain.clone(), parse_record(record)) else { return false };
+        chain.update(record.payload.unwrap_or(&[]));
+        chain.value() == record.crc
     }
 
     /// An error about the frame at the current offset.
@@ -319,14 +344,4 @@ enum Unsound {
     Unreadable(Damage),
     /// Its CRC is right: what the writer wrote is not understood.
     Meaning(BadRecord),
-}
-
-/// Whether one of the sectors that the bytes lie in holds nothing but zeros (of theirs).
-fn has_unwritten_sector(bytes: &[u8], file_offset: u64) -> bool {
-    let to_boundary = (SECTOR_LEN - file_offset % SECTOR_LEN) as usize;
-    let (first, rest) = bytes.split_at(to_boundary.min(bytes.len()));
-    std::iter::once(first)
-        .filter(|first| !first.is_empty())
-        .chain(rest.chunks(SECTOR_LEN as usize))
-        .any(|sector| sector.iter().all(|b| *b == 0))
 }
