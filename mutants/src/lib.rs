@@ -1,27 +1,6 @@
-//! Deliberate mistakes, declared beside the code that they would break, to prove that tests notice them.
+#![doc = include_str!("../README.md")]
 //!
-//! Here lives the one macro that declares them and the switch behind it; no mistake and no test of one.
-//!
-//! A crate that declares mistakes has a feature `mutants`. Without it, `active` is the constant `false` and the mistakes
-//! cost nothing; with it, one at a time can be switched on for the current thread. It is never for production.
-//!
-//! ```
-//! mod mutant {
-//!     stanchion_mutants::mutants! {
-//!         /// A quorum of n voters is n/2.
-//!         QuorumOffByOne,
-//!         /// A vote is granted whatever the candidate's log.
-//!         VoteWithoutLogCheck,
-//!     }
-//! }
-//! use mutant::{Mutant, active};
-//!
-//! fn quorum(voters: usize) -> usize {
-//!     if active(Mutant::QuorumOffByOne) { voters / 2 } else { voters / 2 + 1 }
-//! }
-//! assert_eq!(quorum(3), 2);
-//! assert_eq!(Mutant::ALL.len(), 2);
-//! ```
+//! Here lives the one macro that declares mistakes and the switch behind it; no mistake and no test of one.
 
 /// Declares a crate's mistakes, each with a line that says what is wrong, in a module of their own.
 ///
