@@ -154,8 +154,10 @@ impl Snapshotter {
         self.sync_dir()
     }
 
-    /// Removes snapshot files beyond the newest `keep`, and likewise received databases; 0 keeps all. Returns the
-    /// names removed.
+    /// Removes snapshot files beyond the newest `keep`; 0 keeps all. Returns the names removed.
+    ///
+    /// Received databases are left alone, where etcd counts them, too: an older one may still wait to be installed.
+    /// [`Snapshotter::remove_databases_below`] knows better.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -164,12 +166,8 @@ impl Snapshotter {
             return Ok(Vec::new());
         }
         let names = self.list()?;
-        let beyond = |of_kind: &dyn Fn(&str) -> bool| -> Vec<String> {
-            names.iter().rev().filter(|name| of_kind(name)).skip(keep).cloned().collect()
-        };
-        let mut doomed = beyond(&name::is_snapshot);
-        doomed.extend(beyond(&|name| name::database_index(name).is_some()));
-        self.remove_where(|name| doomed.iter().any(|d| d == name))
+        let doomed: Vec<_> = names.iter().rev().filter(|name| name::is_snapshot(name)).skip(keep).collect();
+        self.remove_where(|name| doomed.iter().any(|d| *d == name))
     }
 
     fn remove_where(&self, doomed: impl Fn(&str) -> bool) -> Result<Vec<String>> {

@@ -72,9 +72,6 @@ fn run(disk: &SimDisk, step: &Step, promise: &mut Promise) -> Result<()> {
             while promise.snapshots.len() > *keep {
                 promise.snapshots.pop_first();
             }
-            while promise.databases.len() > *keep {
-                promise.databases.pop_first();
-            }
         }
     }
     Ok(())

@@ -47,7 +47,7 @@ fn broken_files_are_set_aside_and_the_next_one_is_taken() {
 }
 
 #[test]
-fn purging_keeps_the_newest_of_each_kind() {
+fn purging_keeps_the_newest_snapshots_and_databases_that_may_be_waited_for() {
     let disk = SimDisk::new(1);
     let snapshots = open(&disk);
     for index in 1..=4 {
@@ -55,10 +55,10 @@ fn purging_keeps_the_newest_of_each_kind() {
         snapshots.receive_database(index).unwrap().finish(0).unwrap();
     }
     assert_eq!(snapshots.purge(0).unwrap().len(), 0);
-    assert_eq!(snapshots.purge(3).unwrap().len(), 2);
+    assert_eq!(snapshots.purge(3).unwrap(), ["0000000000000001-0000000000000001.snap"]);
     assert_eq!(
         snapshots.remove_databases_below(4).unwrap(),
-        ["0000000000000002.snap.db", "0000000000000003.snap.db"]
+        ["0000000000000001.snap.db", "0000000000000002.snap.db", "0000000000000003.snap.db"]
     );
     assert_eq!(
         disk.list(Path::new(DIR)).unwrap(),
