@@ -56,6 +56,13 @@ impl AppendWork {
         AppendWork { message: Message { entries, term, vote, commit, ..Message::default() } }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_snapshot(snapshot: Snapshot, state: HardState) -> AppendWork {
+        let mut work = AppendWork::of(Vec::new(), state);
+        work.message.snapshot = Some(Box::new(snapshot));
+        work
+    }
+
     /// Entries to append; one that exists already replaces it and everything after it.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

@@ -40,13 +40,15 @@ pub struct Journal {
     wal: Wal,
     snapshots: Arc<Snapshotter>,
     retention: Retention,
+    /// Up to where the newest mark of this start goes; a release never asks for one before that of an earlier start.
+    marked: u64,
 }
 
 impl Journal {
     /// Over an open log.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, wal: Wal, snapshots: Arc<Snapshotter>, retention: Retention) -> Journal {
-        Journal { disk, wal, snapshots, retention }
+        Journal { disk, wal, snapshots, retention, marked: 0 }
     }
 
     /// Appends what raft wants durable; it is after the next [`sync`](Self::sync).
@@ -112,10 +114,15 @@ impl Journal {
     }
 
     /// Marks the log for a release whose snapshot is that of the committed database, and lets go of what is before.
+    /// One that a leader's snapshot has overtaken does nothing: its entries are no longer in the log, and a start that
+    /// took this last mark for the newest would end at it, before the commit index.
     ///
     /// # Errors
     /// [`JournalError`]: stop.
     pub fn release(&mut self, release: &Release, snapshot: &Snapshot) -> Result<(), JournalError> {
+        if snapshot.metadata.index <= self.marked {
+            return Ok(());
+        }
         self.record_commit(snapshot.metadata.index)?;
         self.save_snapshot(snapshot)?;
         self.wal.release_to(release.keep_from)?;
@@ -158,6 +165,7 @@ impl Journal {
         self.snapshots.save(metadata.term, metadata.index, &snapshot.encode())?;
         let conf_state = Some(metadata.conf_state.encode().into());
         self.wal.save_snapshot(&SnapshotMark { index: metadata.index, term: metadata.term, conf_state })?;
+        self.marked = metadata.index;
         Ok(())
     }
 }
@@ -172,25 +180,55 @@ mod tests {
 
     use super::*;
 
+    const WAL: &str = "/wal";
+
+    /// A log with five entries of term 1, two of them committed.
+    fn journal(disk: &Arc<dyn Disk>) -> Journal {
+        let wal = Wal::create(disk.clone(), Path::new(WAL), b"", Options::default()).unwrap();
+        let snapshots = Arc::new(Snapshotter::open(disk.clone(), Path::new("/snap")).unwrap().0);
+        let mut journal = Journal::new(disk.clone(), wal, snapshots, Retention::default());
+        let entry = |index| Entry { term: 1, index, ..Entry::default() };
+        journal.append(&AppendWork::of((1..=5).map(entry).collect(), committed(2))).unwrap();
+        journal.sync().unwrap();
+        journal
+    }
+
+    fn committed(commit: u64) -> RaftState {
+        RaftState { term: 1, vote: 1, commit }
+    }
+
+    fn snapshot(index: u64) -> Snapshot {
+        let metadata = SnapshotMetadata { index, term: 1, ..SnapshotMetadata::default() };
+        Snapshot { metadata, ..Snapshot::default() }
+    }
+
+    fn release(index: u64) -> Release {
+        Release { index, term: 1, keep_from: index, conf_state: ConfState::default() }
+    }
+
+    fn last_mark(disk: Arc<dyn Disk>) -> Option<u64> {
+        valid_snapshots(disk, Path::new(WAL)).unwrap().last().map(|mark| mark.index)
+    }
+
     /// A writer that still has to append what raft said before the release must not take the release's mark back.
     #[test]
     fn an_older_commit_index_behind_a_release_does_not_undo_its_mark() {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
-        let (wal_dir, snap_dir) = (Path::new("/wal"), Path::new("/snap"));
-        let wal = Wal::create(disk.clone(), wal_dir, b"", Options::default()).unwrap();
-        let snapshots = Arc::new(Snapshotter::open(disk.clone(), snap_dir).unwrap().0);
-        let mut journal = Journal::new(disk.clone(), wal, snapshots, Retention::default());
-        let entry = |index| Entry { term: 1, index, ..Entry::default() };
-        let state = |commit| RaftState { term: 1, vote: 1, commit };
-        journal.append(&AppendWork::of((1..=5).map(entry).collect(), state(2))).unwrap();
-        journal.sync().unwrap();
-        let metadata = SnapshotMetadata { index: 4, term: 1, ..SnapshotMetadata::default() };
-        let snapshot = Snapshot { metadata, ..Snapshot::default() };
-        let release = Release { index: 4, term: 1, keep_from: 4, conf_state: ConfState::default() };
-        journal.release(&release, &snapshot).unwrap();
-        journal.append(&AppendWork::of(Vec::new(), state(3))).unwrap();
+        let mut journal = journal(&disk);
+        journal.release(&release(4), &snapshot(4)).unwrap();
+        journal.append(&AppendWork::of(Vec::new(), committed(3))).unwrap();
         journal.close().unwrap();
-        let marks = valid_snapshots(disk, wal_dir).unwrap();
-        assert_eq!(marks.last().map(|mark| mark.index), Some(4));
+        assert_eq!(last_mark(disk), Some(4));
+    }
+
+    /// A release waits for the writer while a leader's snapshot replaces the log.
+    #[test]
+    fn a_release_that_a_leaders_snapshot_overtook_leaves_no_older_mark_behind_it() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let mut journal = journal(&disk);
+        journal.append(&AppendWork::of_snapshot(snapshot(9), committed(9))).unwrap();
+        journal.release(&release(4), &snapshot(4)).unwrap();
+        journal.close().unwrap();
+        assert_eq!(last_mark(disk), Some(9));
     }
 }

@@ -129,7 +129,10 @@ impl Boot<'_> {
     }
 
     fn restart(self) -> Result<Booted, BootError> {
-        let mark = valid_snapshots(self.disk.clone(), &self.layout.wal)?.pop().unwrap_or_default();
+        // The newest by index, as etcd takes it: etcd may write the mark of a snapshot of its own after that of a leader's
+        // snapshot which has overtaken it meanwhile.
+        let marks = valid_snapshots(self.disk.clone(), &self.layout.wal)?;
+        let mark = marks.into_iter().max_by_key(|mark| mark.index).unwrap_or_default();
         let snapshots = self.open_snapshots()?;
         let (store, recovered) = self.newest_store(&snapshots, mark.index)?;
         let applied = recovered.applied.index;
