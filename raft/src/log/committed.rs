@@ -71,8 +71,11 @@ impl<S: Storage> RaftLog<S> {
             return Ok(());
         }
         let budget = self.max_applying_bytes.saturating_sub(self.applying_bytes);
-        let skipped = u64::from(mutant::active(Mutant::ApplySkipsAfterPage) && self.applying > self.applied);
-        self.slice_into(self.applying + 1 + skipped, self.max_appliable(allow_unstable) + 1, budget, out)
+        let (next, last) = (self.applying + 1, self.max_appliable(allow_unstable));
+        // Only in front of another one: with nothing to hand out there would be no end of asking for it.
+        let skips =
+            mutant::active(Mutant::ApplySkipsAfterPage) && self.applying > self.applied && next < last;
+        self.slice_into(next + u64::from(skips), last + 1, budget, out)
     }
 
     /// Entries up to `last`, of these encoded bytes, have just been handed out and are on their way to be applied.
