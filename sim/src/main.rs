@@ -4,6 +4,8 @@
 mod options;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stanchion_sim::run::{Run, run};
@@ -86,27 +88,31 @@ fn passed(run: &Run) -> bool {
     !matches!(run.outcome, Outcome::Failed(_))
 }
 
-/// Many seeds; ends with `seeds: N run, F failed`.
+/// Many seeds, some at once; ends with `seeds: N run, F failed`.
 fn soak(options: &Options) -> Result<bool, String> {
-    let began = Instant::now();
     let until = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let most = options.seeds.unwrap_or(if until.is_some() { u64::MAX } else { 100 });
     // Fresh seeds unless told where to begin.
     let first = options.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64 * 1_000_000
     });
-    let (mut ran, mut failed, mut simulated) = (0, 0, Duration::ZERO);
-    while ran < most && until.is_none_or(|until| began.elapsed() < until) {
-        let scenario = options.scenario(first.wrapping_add(ran))?;
-        let run = run(&scenario, false);
-        ran += 1;
-        simulated += Duration::from_micros(run.figures.simulated_us);
-        if !passed(&run) {
-            failed += 1;
-            tell(&scenario, &run, options)?;
-        }
-    }
-    let took = began.elapsed().as_secs_f64();
+    let soak = Soak {
+        options,
+        began: Instant::now(),
+        until,
+        first,
+        most: options.seeds.unwrap_or(if until.is_some() { u64::MAX } else { 100 }),
+        taken: AtomicU64::new(0),
+        tally: Mutex::new(Tally::default()),
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.threads).map(|_| scope.spawn(|| soak.work())).collect();
+        // A panic of the simulator itself is a fault of this program.
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| "the simulator panicked".to_owned())?)
+    })?;
+    let took = soak.began.elapsed().as_secs_f64();
+    let Tally { ran, failed, simulated } = soak.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
         "{:.0} simulated seconds in {took:.1} s, {:.0} per second, from seed {first} on",
         simulated.as_secs_f64(),
@@ -114,6 +120,49 @@ fn soak(options: &Options) -> Result<bool, String> {
     );
     println!("seeds: {ran} run, {failed} failed");
     Ok(failed == 0)
+}
+
+/// What the threads of a soak share.
+struct Soak<'a> {
+    options: &'a Options,
+    began: Instant,
+    until: Option<Duration>,
+    first: u64,
+    /// Seeds to run at most.
+    most: u64,
+    /// Seeds that a thread has taken up.
+    taken: AtomicU64,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    ran: u64,
+    failed: u64,
+    simulated: Duration,
+}
+
+impl Soak<'_> {
+    /// Takes up one seed after the other.
+    fn work(&self) -> Result<(), String> {
+        while self.until.is_none_or(|until| self.began.elapsed() < until) {
+            let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+            if taken >= self.most {
+                break;
+            }
+            let scenario = self.options.scenario(self.first.wrapping_add(taken))?;
+            let run = run(&scenario, false);
+            // Held while a failure is told, so that two stories do not mix.
+            let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.ran += 1;
+            tally.simulated += Duration::from_micros(run.figures.simulated_us);
+            if !passed(&run) {
+                tally.failed += 1;
+                tell(&scenario, &run, self.options)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Deliberate mistakes: those of the list by their seeds, or all of them by search; ends with `mutants: K of K caught`.

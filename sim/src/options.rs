@@ -23,6 +23,7 @@ options of run and soak:
   --skip 3,7         interventions to leave out, by number
   --think-us N       mean pause between a client's operations
   --shrink           make failures smaller
+  --threads N        seeds at once (1; soak only)
   --save DIR         keep failures as replay files (made smaller with --shrink)
   --timeline FILE    write a picture of the run (run only)
 
@@ -32,14 +33,18 @@ options of mutants:
   --all              those that are not in sim/MUTANTS.md, too
   --write FILE       write that list";
 
+/// Threads of a soak.
+const THREADS_MAX: usize = 256;
+
 /// The options, whether they have a value, and the commands that know them.
-const KNOWN: [(&str, bool, &[Command]); 19] = {
+const KNOWN: [(&str, bool, &[Command]); 20] = {
     use Command::{Mutants, Run, Soak};
     const RUNS: &[Command] = &[Run, Soak];
     [
         ("--seed", true, &[Run, Soak, Mutants]),
         ("--seeds", true, &[Soak, Mutants]),
         ("--minutes", true, &[Soak]),
+        ("--threads", true, &[Soak]),
         ("--steps", true, RUNS),
         ("--members", true, RUNS),
         ("--clients", true, RUNS),
@@ -75,6 +80,7 @@ pub(crate) struct Options {
     pub(crate) seed: Option<u64>,
     pub(crate) seeds: Option<u64>,
     pub(crate) minutes: Option<f64>,
+    pub(crate) threads: usize,
     pub(crate) shrink: bool,
     pub(crate) save: Option<PathBuf>,
     pub(crate) timeline: Option<PathBuf>,
@@ -108,6 +114,7 @@ impl Options {
             seed: None,
             seeds: None,
             minutes: None,
+            threads: 1,
             shrink: false,
             save: None,
             timeline: None,
@@ -155,6 +162,9 @@ impl Options {
         if self.seeds == Some(0) {
             return Err("--seeds: at least one seed must be run".to_owned());
         }
+        if !(1..=THREADS_MAX).contains(&self.threads) {
+            return Err(format!("--threads: 1 to {THREADS_MAX}, not {}", self.threads));
+        }
         if let Some(dir) = self.save.as_ref().filter(|dir| !dir.is_dir()) {
             return Err(format!("--save: {} is no directory", dir.display()));
         }
@@ -183,6 +193,7 @@ impl Options {
                 let minutes = value.parse().ok().filter(|minutes: &f64| *minutes > 0.0);
                 self.minutes = Some(minutes.ok_or_else(|| format!("{name}: {value:?} is no time"))?);
             }
+            "--threads" => self.threads = number(name, value)?,
             "--steps" => self.steps = number(name, value)?,
             "--members" => self.members = Some(number(name, value)?),
             "--clients" => self.clients = Some(number(name, value)?),
@@ -252,6 +263,8 @@ mod tests {
             ("soak --minutes -1", "no time"),
             ("soak --minutes 1 --seeds 2", "give one of them"),
             ("soak --seeds 0", "at least one seed"),
+            ("soak --threads 0", "1 to 256, not 0"),
+            ("run --threads 2", "no option of run"),
             ("soak --timeline x.html", "no option of soak"),
             ("run --minutes 1", "no option of run"),
             ("run --seed 99999999999999999999", "no number that fits"),

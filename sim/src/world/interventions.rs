@@ -3,7 +3,7 @@
 
 use stanchion_disk::{Disk as _, Faults};
 use stanchion_raft::{ConfChange, ConfChangeType};
-use stanchion_replica::membership::{ChangeContext, Member};
+use stanchion_replica::membership::{ChangeContext, Cluster, Member};
 
 use super::node::{Node, Trouble, layout};
 use super::queue::Event;
@@ -215,15 +215,34 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
-    /// Whether a running member of the cluster cannot find a majority by the membership that it knows: those that were
-    /// removed stopped before it heard of it. Raft makes no promise then of how soon, or whether, it gets on.
+    /// Whether a running member of the cluster keeps it from getting on by the membership that it knows; raft makes no
+    /// promise then of how soon, or whether, it does.
     pub(super) fn somebody_is_left_behind(&self) -> bool {
-        let Some(cluster) = self.most_advanced().map(|newest| newest.applier.cluster()) else { return false };
-        self.nodes().filter(|node| cluster.member(node.id).is_some()).any(|node| {
-            let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
-            let gone = voters.iter().filter(|voter| self.is_gone(**voter)).count();
-            !voters.is_empty() && voters.len() - gone <= voters.len() / 2
-        })
+        let Some(newest) = self.most_advanced() else { return false };
+        let cluster = newest.applier.cluster();
+        self.nodes()
+            .filter(|node| cluster.member(node.id).is_some())
+            .any(|node| self.finds_no_majority(node) || self.bars_the_others(node, newest))
+    }
+
+    /// Those that were removed stopped before it heard of it.
+    fn finds_no_majority(&self, node: &Node) -> bool {
+        let voters: Vec<u64> = node.applier.cluster().voters().map(|member| member.id).collect();
+        let gone = voters.iter().filter(|voter| self.is_gone(**voter)).count();
+        !voters.is_empty() && voters.len() - gone <= voters.len() / 2
+    }
+
+    /// Nobody leads, and it was promoted and takes itself for a learner still: it does not stand, and refuses its vote to
+    /// those who have less in their logs than it has, who are no majority without it. etcd's raft has the same trap.
+    fn bars_the_others(&self, node: &Node, newest: &Node) -> bool {
+        let is_voter = |cluster: &Cluster, id| cluster.voters().any(|voter| voter.id == id);
+        let voters: Vec<u64> = newest.applier.cluster().voters().map(|member| member.id).collect();
+        let others = voters.iter().filter(|id| **id != node.id && !self.is_gone(**id)).count();
+        self.leader().is_none()
+            && voters.contains(&node.id)
+            && !is_voter(node.applier.cluster(), node.id)
+            && node.consensus.status().last_index >= newest.applier.applied().index
+            && others <= voters.len() / 2
     }
 
     /// The process ends, and a bit of one of its log or snapshot files turns over before it starts again. Pages of the

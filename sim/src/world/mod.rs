@@ -356,13 +356,13 @@ impl World {
         let id = self.slots[slot].id;
         if self.slots[slot].disk.is_crashed() {
             self.lose_power(slot);
-        } else if starting && self.slots[slot].damaged {
+        } else if self.slots[slot].disk_troubled && !(starting && self.slots[slot].damaged) {
+            self.trace.add(self.now, Some(slot), What::DiskFailed);
+            self.take_down(slot);
+        } else if self.slots[slot].damaged {
             // It was seen, and is not served: the member needs another disk.
             self.trace.add(self.now, Some(slot), What::Damaged);
             self.slots[slot].state = State::Lost;
-        } else if self.slots[slot].disk_troubled || self.slots[slot].damaged {
-            self.trace.add(self.now, Some(slot), What::DiskFailed);
-            self.take_down(slot);
         } else {
             return Err(format!("member {id:x} stopped, although nothing was wrong with its disk: {why}"));
         }

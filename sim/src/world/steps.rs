@@ -402,8 +402,10 @@ impl World {
         while let Some(batch) = node.applier.lessor_mut().take_expired() {
             for lease in batch {
                 node.leases.expired(node.id, now_ms, lease)?;
+                // A way to raft that is full drops it: it is offered again.
+                let is_dropped = self.faulty(Fault::Loss) && self.work_random.chance(self.scenario.loss);
                 let request = self.revocation(lease);
-                if !mutant::active(Mutant::LeaseNeverExpires) {
+                if !mutant::active(Mutant::LeaseNeverExpires) && !is_dropped {
                     node.proposals.push(request);
                 }
             }
