@@ -7,7 +7,7 @@ use stanchion_sim::{Fault, Outcome, Scenario, replay};
 
 /// Seeds of mistakes that the simulator has found in the crates below, each with what it was. What a seed draws has grown
 /// since the first of them, so they are starting points as good as others; the mistakes have tests beside the code.
-const REGRESSIONS: [(u64, &str); 5] = [
+const REGRESSIONS: [(u64, &str); 10] = [
     (63, "a mark was made whose entry no hard state in the log called committed, so it did not count"),
     (
         79,
@@ -16,6 +16,20 @@ const REGRESSIONS: [(u64, &str); 5] = [
     (673, "the first entry that a release kept could not be overwritten, although it was not committed"),
     (355, "a snapshot was acknowledged before the hard state that makes its mark count was durable"),
     (167, "a release was refused as old, and the member stopped, when another one had come as far before it"),
+    (
+        1_795_290_834_332_001_085,
+        "several databases waited to be installed, and a release removed one of them by count",
+    ),
+    (
+        1_795_290_575_175_036_675,
+        "a release wrote its mark behind that of a leader's snapshot which had overtaken it, and the log ended there",
+    ),
+    (1_795_290_575_175_025_544, "a bit turned over in the log's last record, which then passed for a torn end"),
+    (
+        1_795_290_834_332_008_243,
+        "etcd's trap, no bug: who was promoted, has the longest log and does not know it bars the others",
+    ),
+    (1_795_290_575_175_039_697, "the same without pre-vote"),
 ];
 
 fn passes(scenario: &Scenario) -> u64 {
