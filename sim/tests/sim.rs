@@ -24,7 +24,10 @@ const REGRESSIONS: [(u64, &str); 10] = [
         1_795_290_575_175_036_675,
         "a release wrote its mark behind that of a leader's snapshot which had overtaken it, and the log ended there",
     ),
-    (1_795_290_575_175_025_544, "a bit turned over in the log's last record, which then passed for a torn end"),
+    (
+        1_795_290_575_175_025_544,
+        "a bit turned over in the log's last record, which then passed for a torn end",
+    ),
     (
         1_795_290_834_332_008_243,
         "etcd's trap, no bug: who was promoted, has the longest log and does not know it bars the others",
