@@ -56,6 +56,9 @@ pub enum Failure {
         /// The prefix that the run writes under.
         prefix: String,
     },
+    /// Somebody asked it to end.
+    #[error("interrupted; tables and plots hold the scenarios that were done")]
+    Interrupted,
     /// Settings that contradict each other.
     #[error("{0}")]
     Settings(String),

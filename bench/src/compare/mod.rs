@@ -12,8 +12,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -27,6 +29,9 @@ use crate::report::Report;
 
 /// Cores that other processes may use during a run before it is repeated.
 const OTHER_CORES_MAX: f64 = 0.2;
+
+/// How many times as long it is measured while a member is replaced: the new one must come within that time.
+const REPLACEMENT_FACTOR: f64 = 3.0;
 
 /// Starts servers one after the other (A B A B …), puts the same loads on each, and writes tables and plots of them.
 ///
@@ -121,6 +126,7 @@ fn compare(args: &Args, out: &mut impl Write, log: &mut impl Write) -> Result<()
         [] => vec![("disk".to_owned(), std::env::temp_dir())],
         places => places.to_vec(),
     };
+    let interrupted = interruption()?;
     let mut limits = Vec::new();
     for (name, directory) in &places {
         limits.push((name.clone(), Limits::measure(directory)?));
@@ -128,11 +134,11 @@ fn compare(args: &Args, out: &mut impl Write, log: &mut impl Write) -> Result<()
     let mut runs = Vec::new();
     for (place, directory) in &places {
         for &members in &args.members {
-            let turn = Turn { args, load: &load, members, place };
+            let turn = Turn { args, load: &load, members, place, interrupted: &interrupted };
             // Ends with its files when this place and number of members are done.
             let work = tempfile::tempdir_in(directory)
                 .map_err(|error| Failure::local(directory.display().to_string(), &error))?;
-            for scenario in &scenarios {
+            for scenario in scenarios.iter().filter(|scenario| members > 2 || !scenario.replaces) {
                 turn.rounds(scenario, work.path(), &mut runs, log)?;
                 // Written after each scenario: a comparison that is cut short leaves what it had.
                 write_files(args, &scenarios, &limits, &runs)?;
@@ -149,6 +155,7 @@ struct Turn<'a> {
     load: &'a Path,
     members: usize,
     place: &'a str,
+    interrupted: &'a AtomicBool,
 }
 
 impl Turn<'_> {
@@ -166,6 +173,9 @@ impl Turn<'_> {
                 let run = loop {
                     let begun = Instant::now();
                     let run = self.one(scenario, kind, work, round, at == 0)?;
+                    if self.interrupted.load(Ordering::Relaxed) {
+                        return Err(Failure::Interrupted);
+                    }
                     progress(log, &run, begun);
                     tries += 1;
                     if run.marked.is_none() || tries > self.args.repeats {
@@ -188,17 +198,25 @@ impl Turn<'_> {
         first: bool,
     ) -> Result<Run, Failure> {
         let directory = work.join(format!("{}-{}", scenario.data.unwrap_or("fresh"), kind.name));
-        let cluster = Cluster::start(kind, self.members, &directory)?;
+        let mut cluster = Cluster::start(kind, self.members, &directory)?;
         let echo = if scenario.echo && first { self.args.ceiling } else { 0.0 };
-        let report = self.load(scenario, &cluster, echo);
+        let report = if scenario.replaces {
+            self.replacement(scenario, &mut cluster)
+        } else {
+            let members = self.members;
+            let loaded = self.load(scenario, &cluster, Load { members, echo, seconds: self.args.seconds });
+            loaded.and_then(|load| report(scenario, load)).map(|report| (report, None))
+        };
         let start_seconds = cluster.start.as_secs_f64();
         cluster.stop();
         if scenario.data.is_none() {
             fs::remove_dir_all(&directory)
                 .map_err(|error| Failure::local(directory.display().to_string(), &error))?;
         }
-        let report = report?;
-        let marked = marks(&report);
+        let (report, join) = report?;
+        let late = join.is_some_and(|join: Duration| join.as_secs_f64() > report.seconds);
+        let marked = marks(&report)
+            .or_else(|| late.then(|| "the new member was not there when the time was over".to_owned()));
         Ok(Run {
             scenario: scenario.name.to_owned(),
             server: kind.name.clone(),
@@ -207,28 +225,75 @@ impl Turn<'_> {
             round,
             marked,
             start_seconds,
+            join_seconds: join.map(|join| join.as_secs_f64()),
             report,
         })
     }
 
-    fn load(&self, scenario: &Scenario, cluster: &Cluster, echo: f64) -> Result<Report, Failure> {
-        let pids: Vec<String> = cluster.pids().iter().map(u32::to_string).collect();
-        let output = Command::new(self.load)
+    /// A load on all members but the last, which is replaced meanwhile, and how long that took.
+    fn replacement(
+        &self,
+        scenario: &Scenario,
+        cluster: &mut Cluster,
+    ) -> Result<(Report, Option<Duration>), Failure> {
+        let members = self.members - 1;
+        // Once for nothing but its keys: the data must be there before the member that is to take it over.
+        let fill = self.load(scenario, cluster, Load { members, echo: 0.0, seconds: 0.1 })?;
+        report(scenario, fill)?;
+        let seconds = REPLACEMENT_FACTOR * self.args.seconds;
+        let load = self.load(scenario, cluster, Load { members, echo: 0.0, seconds })?;
+        let join = cluster.replace_last();
+        // Its end is waited for even if there is no new member.
+        let report = report(scenario, load);
+        Ok((report?, Some(join?)))
+    }
+
+    /// Starts a load on the first members.
+    fn load(&self, scenario: &Scenario, cluster: &Cluster, load: Load) -> Result<Child, Failure> {
+        let pids: Vec<String> = cluster.pids()[..load.members].iter().map(u32::to_string).collect();
+        Command::new(self.load)
             .arg("--json")
-            .arg(format!("--endpoints={}", cluster.endpoints.join(",")))
+            .arg(format!("--endpoints={}", cluster.endpoints[..load.members].join(",")))
             .arg(format!("--pids={}", pids.join(",")))
-            .arg(format!("--duration={}", self.args.seconds))
+            .arg(format!("--duration={}", load.seconds))
             .arg(format!("--warm-up={}", self.args.warm_up))
-            .arg(format!("--ceiling={echo}"))
+            .arg(format!("--ceiling={}", load.echo))
             .args(scenario.load.split(' '))
             .stdin(Stdio::null())
-            .output()
-            .map_err(|error| Failure::local(self.load.display().to_string(), &error))?;
-        serde_json::from_slice(&output.stdout).map_err(|_| Failure::Local {
-            what: format!("load, {}", scenario.name),
-            reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::local(self.load.display().to_string(), &error))
     }
+}
+
+/// What a load is started with beside its scenario.
+struct Load {
+    /// How many members it asks.
+    members: usize,
+    /// Seconds of the bare echo.
+    echo: f64,
+    seconds: f64,
+}
+
+/// Waits for a load; what it measured, or its words.
+fn report(scenario: &Scenario, load: Child) -> Result<Report, Failure> {
+    let what = format!("load, {}", scenario.name);
+    let output = load.wait_with_output().map_err(|error| Failure::local(&what, &error))?;
+    serde_json::from_slice(&output.stdout).map_err(|_| Failure::Local {
+        what,
+        reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// Becomes true when the process is asked to end: what it has started is then ended first.
+fn interruption() -> Result<Arc<AtomicBool>, Failure> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&asked))
+            .map_err(|error| Failure::local("a handler for signals", &error))?;
+    }
+    Ok(asked)
 }
 
 /// Why figures should not be trusted.

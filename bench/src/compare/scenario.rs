@@ -27,10 +27,12 @@ pub(crate) enum Figure {
     Syncs,
     /// From the start of the process to the first linearizable read, seconds.
     Start,
+    /// From the start of an empty member that replaces another to its first linearizable read, seconds.
+    Join,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Figure; 12] = [
+    pub(crate) const ALL: [Figure; 13] = [
         Figure::Rate,
         Figure::P50,
         Figure::P99,
@@ -43,6 +45,7 @@ impl Figure {
         Figure::Written,
         Figure::Syncs,
         Figure::Start,
+        Figure::Join,
     ];
 
     /// With its unit.
@@ -60,6 +63,7 @@ impl Figure {
             Figure::Written => "written, KiB per operation",
             Figure::Syncs => "syncs per 100 operations",
             Figure::Start => "start to first read, s",
+            Figure::Join => "new member's start to first read, s",
         }
     }
 }
@@ -87,6 +91,8 @@ pub(crate) struct Scenario {
     pub(crate) echo: bool,
     /// Scenarios of one name share a data directory for each server, which is filled once.
     pub(crate) data: Option<&'static str>,
+    /// Is the last of several members replaced by an empty one meanwhile? Clients ask the others only.
+    pub(crate) replaces: bool,
     pub(crate) targets: &'static [Target],
 }
 
@@ -94,8 +100,16 @@ use Figure::{Cpu, EventCpu, LeaseMemory, Memory, P50, P99, Rate, ReadMax, Start,
 use Target::{Absolute, AtLeast, AtMost, EchoCpu};
 
 macro_rules! scenario {
-    ($name:literal, $title:literal, $load:literal, echo: $echo:literal, data: $data:expr, [$($target:expr),*]) => {
-        Scenario { name: $name, title: $title, load: $load, echo: $echo, data: $data, targets: &[$($target),*] }
+    ($name:literal, $title:literal, $load:literal, echo: $echo:literal, data: $data:expr, $(replaces: $replaces:literal,)? [$($target:expr),*]) => {
+        Scenario {
+            name: $name,
+            title: $title,
+            load: $load,
+            echo: $echo,
+            data: $data,
+            replaces: false $(|| $replaces)?,
+            targets: &[$($target),*],
+        }
     };
 }
 
@@ -134,6 +148,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario!("grant", "lease grants, 1,000 clients on 100 connections",
         "--clients=1000 --connections=100 lease --shape=grant", echo: true, data: None,
         [AtLeast(Rate, 2.5), AtMost(LeaseMemory, 0.2)]),
+    scenario!("replacement-few", "gets and puts, 1,000 a second, while an empty member takes over 1,000 keys",
+        "--clients=50 --rate=1000 mixed --reads=0.5 --keys=1000", echo: false, data: None, replaces: true,
+        [Absolute(ReadMax, 50.0)]),
     scenario!("kube", "the mix of kube-apiserver, 64 clients on 4 connections",
         "--clients=64 --connections=4 kube --keys=5000 --value-size=1024", echo: false, data: None, []),
     scenario!("churn", "a new connection for each get, 16 clients", "--clients=16 churn", echo: false, data: None, []),
@@ -156,6 +173,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario!("defragmentation", "gets, 200 a second, during defragmentations of 1 million keys",
         "--clients=50 --rate=200 maintenance --task=defragmentation --every=0.2 --reads=1 --keys=1000000 --value-size=256",
         echo: false, data: Some("million"), [Absolute(ReadMax, 50.0)]),
+    scenario!("replacement", "gets and puts, 1,000 a second, while an empty member takes over 1 million keys",
+        "--clients=50 --rate=1000 mixed --reads=0.5 --keys=1000000 --value-size=256", echo: false,
+        data: Some("million"), replaces: true, [Absolute(ReadMax, 50.0)]),
 ];
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(crate) struct Run {
     /// Why its figures should not be trusted.
     pub(crate) marked: Option<String>,
     pub(crate) start_seconds: f64,
+    /// How long the member that replaced another took, if one did.
+    pub(crate) join_seconds: Option<f64>,
     pub(crate) report: Report,
 }
 
@@ -57,9 +59,7 @@ impl Run {
             Figure::Rate => Some(report.rate),
             Figure::P50 => Some(first.p50_us / 1e3),
             Figure::P99 => Some(first.p99_us / 1e3),
-            Figure::ReadMax => {
-                report.kind("range").filter(|_| report.kinds.len() > 2).map(|kind| kind.max_us / 1e3)
-            }
+            Figure::ReadMax => report.kind("range").map(|kind| kind.max_us / 1e3),
             Figure::Cpu => report.server_cpu_per_100k(),
             Figure::EventCpu => {
                 let events = report.kind("+ event")?.count as f64;
@@ -92,6 +92,7 @@ impl Run {
                 (report.operations > 0).then(|| syncs * 100.0 / report.operations as f64)
             }
             Figure::Start => Some(self.start_seconds),
+            Figure::Join => self.join_seconds,
         }
     }
 }
@@ -318,6 +319,7 @@ mod tests {
             load: "put",
             echo: true,
             data: None,
+            replaces: false,
             targets: &[
                 Target::AtLeast(Figure::Rate, 1.8),
                 Target::AtMost(Figure::P99, 0.6),
@@ -328,13 +330,7 @@ mod tests {
         let runs: Vec<Run> = [("ours", 2000.0, None), ("etcd", 1000.0, None), ("ours", 9.0, Some("noise"))]
             .map(|(server, rate, marked)| run(server, rate, marked))
             .into();
-        let group = Group {
-            scenario: &scenario,
-            members: 1,
-            place: "disk",
-            servers: &servers,
-            runs: runs.iter().collect(),
-        };
+        let group = group(&scenario, &servers, &runs);
         let met: Vec<bool> = group.verdicts().into_iter().map(|(_, met)| met).collect();
         assert_eq!(met, [true, false, true]);
         let limits = Limits { sync_p50_us: 80.0, sync_p99_us: 90.0, copy_bytes_per_second: 1e10 };
@@ -348,20 +344,25 @@ mod tests {
     #[test]
     fn disturbed_runs_are_no_grounds_for_a_verdict() {
         let targets = &[Target::AtLeast(Figure::Rate, 1.8)];
-        let scenario =
-            Scenario { name: "s", title: "a scenario", load: "put", echo: true, data: None, targets };
+        let scenario = Scenario {
+            name: "s",
+            title: "a scenario",
+            load: "put",
+            echo: true,
+            data: None,
+            replaces: false,
+            targets,
+        };
         let servers = ["ours".to_owned(), "etcd".to_owned()];
         let runs = [run("ours", 2000.0, Some("noise")), run("etcd", 1000.0, None)];
-        let group = Group {
-            scenario: &scenario,
-            members: 1,
-            place: "disk",
-            servers: &servers,
-            runs: runs.iter().collect(),
-        };
+        let group = group(&scenario, &servers, &runs);
         let text = markdown(&[group], &[]);
         assert!(text.contains("- no verdict, all runs of a server are marked: operations/s 2.00×"), "{text}");
         assert!(!text.contains("met:"), "{text}");
+    }
+
+    fn group<'a>(scenario: &'a Scenario, servers: &'a [String], runs: &'a [Run]) -> Group<'a> {
+        Group { scenario, members: 1, place: "disk", servers, runs: runs.iter().collect() }
     }
 
     fn run(server: &str, rate: f64, marked: Option<&str>) -> Run {
@@ -418,6 +419,7 @@ mod tests {
             round: 1,
             marked: marked.map(str::to_owned),
             start_seconds: 0.1,
+            join_seconds: None,
             report,
         }
     }

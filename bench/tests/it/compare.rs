@@ -57,6 +57,26 @@ fn two_servers_one_and_three_members_side_by_side() {
 }
 
 #[test]
+fn a_member_is_replaced_under_load() {
+    let out = tempfile::tempdir().unwrap();
+    let output = compare(&[
+        &format!("--server=one={}", binary().display()),
+        "--scenarios=replacement-few",
+        "--members=3",
+        "--rounds=1",
+        "--seconds=1",
+        "--warm-up=0",
+        "--repeats=0",
+        &format!("--out={}", out.path().display()),
+    ]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("| new member's start to first read, s |"), "{table}");
+    assert!(table.contains("| longest read, ms |"), "{table}");
+}
+
+#[test]
 fn wrong_flags_are_named() {
     for (args, words) in [
         (&["--server=a"][..], "NAME=BINARY"),

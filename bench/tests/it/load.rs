@@ -1,8 +1,9 @@
 //! Every family of workloads for some operations, open loop, ceiling, and what goes wrong.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use crate::member::{Member, load};
 
@@ -158,7 +159,7 @@ fn what_is_no_etcd_is_told_from_one_that_is_down() {
     std::thread::spawn(move || {
         for stream in member.incoming().map_while(Result::ok) {
             // Whoever asked sees an answer that is not HTTP/2.
-            let _ = std::io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
     let ended = load(&endpoint, "put");
@@ -172,8 +173,9 @@ fn figures_of_a_server_that_dies_are_marked_partial() {
         Command::new(env!("CARGO_BIN_EXE_load")).arg("echo-server").stdout(Stdio::piped()).spawn().unwrap();
     let mut endpoint = String::new();
     BufReader::new(echo.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+    let (endpoint, answered) = counting_proxy(endpoint.trim().trim_start_matches("http://").to_owned());
     let mut running = Command::new(env!("CARGO_BIN_EXE_load"))
-        .arg(format!("--endpoints={}", endpoint.trim()))
+        .arg(format!("--endpoints={endpoint}"))
         .args([
             "--json",
             "--ceiling=0",
@@ -186,8 +188,8 @@ fn figures_of_a_server_that_dies_are_marked_partial() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough for some puts on any machine that can run this; too short to be over.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    // Far more than the handshakes and the first look at the keys take, so puts have been answered.
+    answered.recv().expect("the load asks");
     echo.kill().unwrap();
     echo.wait().unwrap();
     let status = running.wait().unwrap();
@@ -195,4 +197,42 @@ fn figures_of_a_server_that_dies_are_marked_partial() {
     assert_eq!(status.code(), Some(3));
     assert!(report.partial.unwrap().contains("was lost"));
     assert!(report.operations > 0 && report.seconds < 20.0);
+}
+
+/// Passes connections on to a server; tells when one of them has carried a hundred thousand bytes of answers.
+fn counting_proxy(server: String) -> (String, mpsc::Receiver<()>) {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = proxy.local_addr().unwrap().to_string();
+    let (tell, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        for client in proxy.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(&server).unwrap();
+            let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass_on(from_client, to_server, |_| ()));
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                pass_on(server, client, |passed| {
+                    if passed > 100_000 {
+                        // Only the first word of it is listened to.
+                        let _ = tell.send(());
+                    }
+                });
+            });
+        }
+    });
+    (endpoint, answered)
+}
+
+/// Copies bytes until one side ends, then ends the other.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, mut seen: impl FnMut(usize)) {
+    let (mut buffer, mut passed) = ([0; 4096], 0);
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+        passed += length;
+        seen(passed);
+    }
+    // The other side may have gone first.
+    let _ = to.shutdown(std::net::Shutdown::Both);
 }
