@@ -3,3 +3,4 @@
 mod memory;
 mod model;
 mod rules;
+mod world;
