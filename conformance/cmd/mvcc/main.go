@@ -63,6 +63,9 @@ func liveAnswers(j *harness.Judge, release string) (string, answers, error) {
 	if err := harness.NewHistory(11).Write(ctx, c, 1500); err != nil {
 		return "", answers{}, err
 	}
+	if err := nest(ctx, c); err != nil {
+		return "", answers{}, err
+	}
 	told, err := ask(ctx, member, c)
 	if err != nil {
 		return "", answers{}, err
@@ -71,6 +74,20 @@ func liveAnswers(j *harness.Judge, release string) (string, answers, error) {
 		return "", answers{}, err
 	}
 	return filepath.Join(dir, "member", "snap", "db"), told, nil
+}
+
+// nest makes transactions inside transactions: their changes stand under one main revision.
+func nest(ctx context.Context, c *clientv3.Client) error {
+	for i := range 40 {
+		key := func(n int) string { return fmt.Sprintf("nested/%02d", (7*i+n)%12) }
+		innermost := clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key(1), "innermost"), clientv3.OpDelete(key(2))}, nil)
+		inner := clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version(key(0)), "=", 0)},
+			[]clientv3.Op{clientv3.OpPut(key(3), "new"), innermost}, []clientv3.Op{innermost, clientv3.OpDelete(key(4))})
+		if _, err := c.Txn(ctx).Then(clientv3.OpPut(key(5), "outer"), inner).Commit(); err != nil {
+			return fmt.Errorf("nested transaction %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 func ask(ctx context.Context, member *harness.Etcd, c *clientv3.Client) (answers, error) {
