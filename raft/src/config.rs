@@ -13,8 +13,8 @@ pub enum ReadOnlyOption {
     LeaseBased,
 }
 
-/// A node's settings, etcd's `raft.Config` in other words. Nothing is negotiated: nodes with different settings work
-/// together.
+/// A node's settings, etcd's `raft.Config` in other words (timing: paper, 5.6). Nothing is negotiated: nodes
+/// with different settings work together.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node, not 0 and not one of the two local threads.
@@ -66,7 +66,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// etcd's settings for node `id`: 10 ticks election, 1 tick heartbeat, pre-vote and check-quorum on.
+    /// etcd's settings for node `id`: 10 ticks election, 1 tick heartbeat, pre-vote and check-quorum on
+    /// (timeouts: paper, 5.6 and 9.3).
     #[must_use]
     pub fn new(id: u64) -> Self {
         Self {
@@ -91,7 +92,7 @@ impl Config {
         }
     }
 
-    /// Refuses combinations that cannot work.
+    /// Refuses combinations that cannot work (what elections need of timeouts: paper, 5.6).
     ///
     /// # Errors
     /// The first setting that is wrong.
@@ -123,7 +124,7 @@ impl Config {
     }
 }
 
-/// A setting that cannot work.
+/// A setting that cannot work (timing: paper, 5.6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The ID is reserved.

@@ -22,7 +22,8 @@ pub enum DropReason {
     ForwardingDisabled,
 }
 
-/// Why a call or message was refused. Nothing has changed then, unless the variant says otherwise.
+/// Why a call or message was refused (rules for servers: paper, figure 2). Nothing has changed then, unless
+/// the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A setting cannot work.

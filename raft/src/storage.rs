@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::proto::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 
-/// Why storage did not answer with what was asked.
+/// Why storage did not answer with what was asked (persistent state: paper, figure 2).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// The entry is replaced by a snapshot (paper, 7).
@@ -110,7 +110,7 @@ pub trait Storage {
     fn snapshot(&self) -> Result<Snapshot, StorageError>;
 }
 
-/// A log in memory.
+/// A log in memory (persistent state: paper, figure 2).
 ///
 /// Invariant: entry `i` of the deque has index `base.index + 1 + i`.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +129,7 @@ impl MemStorage {
         Self::default()
     }
 
-    /// An empty log whose members are `conf_state`, as if every node had been started with it.
+    /// An empty log whose members are `conf_state`, as if every node had been started with it (thesis, 4.4).
     #[must_use]
     pub fn with_conf_state(conf_state: ConfState) -> Self {
         let mut s = Self::default();
@@ -137,19 +137,19 @@ impl MemStorage {
         s
     }
 
-    /// Records the hard state.
+    /// Records the hard state (`currentTerm` and `votedFor`: paper, figure 2).
     pub fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
     }
 
-    /// The recorded hard state.
+    /// The recorded hard state (paper, figure 2).
     #[must_use]
     pub fn hard_state(&self) -> HardState {
         self.hard_state
     }
 
-    /// Writes `entries`, discarding everything held from the first of them on. Entries that are compacted already
-    /// are passed over.
+    /// Writes `entries`, discarding everything held from the first of them on (AppendEntries, steps 3 and 4:
+    /// paper, figure 2). Entries that are compacted already are passed over.
     ///
     /// # Errors
     /// [`StorageError::Gap`]; nothing is written then.
@@ -203,7 +203,8 @@ impl MemStorage {
         Ok(&self.snapshot)
     }
 
-    /// Forgets the entries up to and including `index`, which must not exceed the applied index.
+    /// Forgets the entries up to and including `index`, which must not exceed the applied index (paper, 7;
+    /// thesis, 5.1).
     ///
     /// # Errors
     /// `index` is compacted already or not in the log.

@@ -13,7 +13,8 @@ use super::{
     EntryType, HardState, Message, MessageType, Snapshot, SnapshotMetadata,
 };
 
-/// Which generation of etcd's bytes [`Message::encode`] writes. Every generation reads all three.
+/// Which generation of etcd's bytes [`Message::encode`] writes (the RPCs of the paper's figures 2 and 13 in
+/// bytes). Every generation reads all three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WireForm {
     /// etcd up to 3.5: all scalars, and a snapshot in every message.
@@ -50,7 +51,8 @@ impl MessageType {
 }
 
 impl Entry {
-    /// Length of [`encode`](Self::encode)'s output; what the size limits on messages count.
+    /// Length of [`encode`](Self::encode)'s output; what the size limits on messages count (batching: thesis,
+    /// 10.2.2).
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         2 + uint_len(self.term)

@@ -32,8 +32,8 @@ pub enum ConfChangeTransition {
     JointExplicit = 2,
 }
 
-/// One operation on one node (`raftpb.ConfChangeSingle`). Node 0 makes it a no-op: the way in which an application
-/// cancels a committed change.
+/// One operation on one node (`raftpb.ConfChangeSingle`; thesis, 4.1). Node 0 makes it a
+/// no-op: the way in which an application cancels a committed change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConfChangeSingle {
     /// What to do.
@@ -67,13 +67,13 @@ pub struct ConfChangeV2 {
 }
 
 impl ConfChange {
-    /// A change without number and context.
+    /// A change without number and context (thesis, 4.1).
     #[must_use]
     pub fn new(change_type: ConfChangeType, node_id: u64) -> Self {
         Self { change_type, node_id, ..Self::default() }
     }
 
-    /// The entry that proposes it.
+    /// The entry that proposes it (thesis, 4.1).
     #[must_use]
     pub fn to_entry(&self) -> Entry {
         Entry { entry_type: EntryType::ConfChange, data: self.encode().into(), ..Entry::default() }
@@ -88,13 +88,13 @@ impl From<ConfChange> for ConfChangeV2 {
 }
 
 impl ConfChangeV2 {
-    /// A change of `changes` under `transition`.
+    /// A change of `changes` under `transition` (thesis, 4.3).
     #[must_use]
     pub fn new(transition: ConfChangeTransition, changes: Vec<ConfChangeSingle>) -> Self {
         Self { transition, changes, context: Bytes::new() }
     }
 
-    /// The change that an entry of either kind holds. A normal entry holds none.
+    /// The change that an entry of either kind holds (thesis, 4.1 and 4.3). A normal entry holds none.
     ///
     /// # Errors
     /// The bytes are not an encoding of the entry's kind.
@@ -106,7 +106,7 @@ impl ConfChangeV2 {
         }
     }
 
-    /// The entry that proposes it.
+    /// The entry that proposes it (thesis, 4.3).
     #[must_use]
     pub fn to_entry(&self) -> Entry {
         // The leave is proposed with no bytes at all: it then passes every size limit.
@@ -114,7 +114,8 @@ impl ConfChangeV2 {
         Entry { entry_type: EntryType::ConfChangeV2, data, ..Entry::default() }
     }
 
-    /// `Some(auto_leave)` if applying it enters a joint configuration, `None` if the simple path does.
+    /// `Some(auto_leave)` if applying it enters a joint configuration, `None` if the simple path does
+    /// (C-old,new: thesis, 4.3).
     #[must_use]
     pub fn enter_joint(&self) -> Option<bool> {
         match self.transition {

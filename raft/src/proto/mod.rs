@@ -15,26 +15,30 @@ pub use self::wire::DecodeError;
 
 use bytes::Bytes;
 
-/// "No node": the absence of a leader, a vote or a transferee. Never a valid node ID.
+/// "No node": the absence of a leader, a vote or a transferee (`votedFor` null: paper, figure 2). Never a
+/// valid node ID.
 pub const NONE: u64 = 0;
 
-/// Address of the append thread in asynchronous storage writes (etcd's `LocalAppendThread`). Never a valid node ID.
+/// Address of the append thread in asynchronous storage writes (etcd's `LocalAppendThread`; thesis, 10.2.1). Never a
+/// valid node ID.
 pub const LOCAL_APPEND_THREAD: u64 = u64::MAX;
 
-/// Address of the apply thread in asynchronous storage writes (etcd's `LocalApplyThread`). Never a valid node ID.
+/// Address of the apply thread in asynchronous storage writes (etcd's `LocalApplyThread`; `lastApplied` of the paper's
+/// figure 2). Never a valid node ID.
 pub const LOCAL_APPLY_THREAD: u64 = u64::MAX - 1;
 
-/// Largest term or index that a message may carry. Beyond it arithmetic on positions could overflow; no honest
-/// cluster comes near (2^62 entries at a million a second last 146,000 years).
+/// Largest term or index that a message may carry; the paper (5.1, 5.3) lets both ascend without bound. Beyond it
+/// arithmetic on positions could overflow; no honest cluster comes near (2^62 entries at a million a second last
+/// 146,000 years).
 pub const MAX_POSITION: u64 = 1 << 62;
 
-/// True for the addresses of the append and apply threads.
+/// True for the addresses of the append and apply threads (thesis, 10.2.1).
 #[must_use]
 pub fn is_local_thread(id: u64) -> bool {
     id == LOCAL_APPEND_THREAD || id == LOCAL_APPLY_THREAD
 }
 
-/// What a log entry holds (`raftpb.EntryType`).
+/// What a log entry holds (`raftpb.EntryType`; commands: paper, 5.3; configurations: paper, 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EntryType {
@@ -61,26 +65,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A normal entry that waits for a term and an index.
+    /// A normal entry that waits for a term and an index (paper, 5.3).
     #[must_use]
     pub fn normal(data: impl Into<Bytes>) -> Self {
         Self { data: data.into(), ..Self::default() }
     }
 
-    /// True for both kinds of configuration change.
+    /// True for both kinds of configuration change (paper, 6).
     #[must_use]
     pub fn is_conf_change(&self) -> bool {
         self.entry_type != EntryType::Normal
     }
 
-    /// Bytes of payload, as the limit on uncommitted entries and the byte window count them.
+    /// Bytes of payload, as the limit on uncommitted entries and the byte window count them (thesis, 10.2.2).
     #[must_use]
     pub fn payload_len(&self) -> u64 {
         self.data.len() as u64
     }
 }
 
-/// What a message asks or says (`raftpb.MessageType`).
+/// What a message asks or says (`raftpb.MessageType`; the RPCs of the paper's figures 2 and 13 among them).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum MessageType {
@@ -164,7 +168,8 @@ impl MessageType {
         Self::ForgetLeader,
     ];
 
-    /// Types that never travel between nodes; `step` refuses them.
+    /// Types that never travel between nodes; `step` refuses them. They are etcd's; the
+    /// paper's figure 2 has only what travels.
     #[must_use]
     pub fn is_local(self) -> bool {
         matches!(
@@ -181,7 +186,7 @@ impl MessageType {
         )
     }
 
-    /// Answers; they count only when the sender is in the configuration.
+    /// Answers; they count only when the sender is in the configuration (results of the RPCs: paper, figure 2).
     #[must_use]
     pub fn is_response(self) -> bool {
         matches!(
@@ -197,7 +202,8 @@ impl MessageType {
         )
     }
 
-    /// Requests that may lack a term: whoever receives them treats them as if they came from its own application.
+    /// Requests that may lack a term: whoever receives them treats them as if they came from its own
+    /// application (clients know no term: paper, 8).
     #[must_use]
     pub fn may_lack_term(self) -> bool {
         matches!(self, Self::Prop | Self::ReadIndex | Self::TransferLeader | Self::ForgetLeader)
@@ -269,7 +275,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// True when it replaces nothing.
+    /// True when it replaces nothing (paper, figure 13).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.metadata.index == 0
@@ -288,7 +294,7 @@ pub struct HardState {
 }
 
 impl HardState {
-    /// True when nothing was ever recorded.
+    /// True when nothing was ever recorded (paper, figure 2).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -318,13 +324,13 @@ impl ConfState {
         Self { voters: voters.to_vec(), learners: learners.to_vec(), ..Self::default() }
     }
 
-    /// True when `id` has a place in it.
+    /// True when `id` has a place in it (thesis, 4.3).
     #[must_use]
     pub fn contains(&self, id: u64) -> bool {
         self.voters.contains(&id) || self.learners.contains(&id) || self.voters_outgoing.contains(&id)
     }
 
-    /// The same sets, sorted.
+    /// The same sets, sorted (thesis, 4.3).
     #[must_use]
     pub fn sorted(&self) -> Self {
         let mut s = self.clone();
@@ -335,7 +341,7 @@ impl ConfState {
         s
     }
 
-    /// Equal as sets.
+    /// Equal as sets (thesis, 4.3).
     #[must_use]
     pub fn equivalent(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()

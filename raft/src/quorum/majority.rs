@@ -8,7 +8,7 @@ use crate::mutant::{self, Mutant};
 pub struct MajorityConfig(pub IdSet);
 
 impl MajorityConfig {
-    /// How many of `voters` make a quorum.
+    /// How many of `voters` make a quorum (a majority: paper, 5.2).
     #[must_use]
     pub fn quorum_of(voters: usize) -> usize {
         if mutant::active(Mutant::QuorumOffByOne) && voters > 1 {

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-/// Node IDs, each once, ascending. Up to seven need no allocation.
+/// Node IDs, each once, ascending (a configuration's servers: paper, 6). Up to seven need no allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdSet(SmallVec<[u64; 7]>);
 

@@ -18,9 +18,9 @@ pub struct Peer {
 }
 
 impl<S: Storage> RawNode<S> {
-    /// Starts a new cluster of `peers`: one entry for each of them, all committed at term 1. Every founding member
-    /// must be given the same list in the same order. The changes are in force at once, and come out again as
-    /// committed entries, where applying them changes nothing.
+    /// Starts a new cluster of `peers`: one entry for each of them, all committed at term 1 (thesis, 4.4).
+    /// Every founding member must be given the same list in the same order. The changes are in force at once, and come
+    /// out again as committed entries, where applying them changes nothing.
     ///
     /// # Errors
     /// The log is not empty, or there are no peers.

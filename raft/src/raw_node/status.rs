@@ -77,7 +77,7 @@ impl PeerStatus {
 }
 
 impl<S: Storage> RawNode<S> {
-    /// The state at a glance. Allocates nothing.
+    /// The state at a glance (state: paper, figure 2). Allocates nothing.
     #[must_use]
     pub fn status(&self) -> Status {
         let raft = &self.raft;
@@ -97,19 +97,19 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    /// True when this node leads its term.
+    /// True when this node leads its term (paper, 5.1).
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.raft.role == Role::Leader
     }
 
-    /// Current leader, or 0.
+    /// Current leader, or 0 (paper, 5.1).
     #[must_use]
     pub fn leader(&self) -> u64 {
         self.raft.leader
     }
 
-    /// Current term.
+    /// Current term (`currentTerm`: paper, figure 2).
     #[must_use]
     pub fn term(&self) -> u64 {
         self.raft.term
@@ -127,18 +127,19 @@ impl<S: Storage> RawNode<S> {
         self.raft.conf_state()
     }
 
-    /// All members in ID order. Only a leader's numbers mean anything.
+    /// All members in ID order (`nextIndex[]`, `matchIndex[]`: paper, figure 2). Only a leader's numbers mean
+    /// anything.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
         self.raft.tracker.progress.iter().map(|(id, pr)| PeerStatus::of(id, pr))
     }
 
-    /// One member.
+    /// One member (paper, figure 2).
     #[must_use]
     pub fn peer(&self, id: u64) -> Option<PeerStatus> {
         self.raft.tracker.progress.get(id).map(|pr| PeerStatus::of(id, pr))
     }
 
-    /// Term of the entry at `index`, if it is held.
+    /// Term of the entry at `index`, if it is held (`log[]`: paper, figure 2).
     #[must_use]
     pub fn entry_term(&self, index: u64) -> Option<u64> {
         self.raft.log.term(index).ok()

@@ -28,7 +28,7 @@ impl Configuration {
         !self.voters.outgoing.0.is_empty()
     }
 
-    /// The form for storage, IDs ascending.
+    /// The form for storage, IDs ascending (paper, 6).
     #[must_use]
     pub fn to_conf_state(&self) -> ConfState {
         ConfState {

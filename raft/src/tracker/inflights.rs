@@ -55,13 +55,13 @@ impl Inflights {
         self.bytes = 0;
     }
 
-    /// True when nothing more may be sent.
+    /// True when nothing more may be sent (pipelining: thesis, 10.2.2).
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.window.len() >= self.max_msgs || (self.max_bytes != 0 && self.bytes >= self.max_bytes)
     }
 
-    /// Messages in flight.
+    /// Messages in flight (thesis, 10.2.2).
     #[must_use]
     pub fn len(&self) -> usize {
         self.window.len()
@@ -73,7 +73,7 @@ impl Inflights {
         self.window.is_empty()
     }
 
-    /// Payload bytes in flight.
+    /// Payload bytes in flight (thesis, 10.2.2).
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -22,7 +22,7 @@ pub enum ProgressState {
     Snapshot,
 }
 
-/// Progress of one peer, in the eyes of the leader.
+/// Progress of one peer, in the eyes of the leader (paper, 5.3).
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Last entry known to be durable on the peer and equal to ours (`matchIndex`, paper, figure 2).
@@ -168,7 +168,7 @@ impl Progress {
         }
     }
 
-    /// True when no append may be sent.
+    /// True when no append may be sent (thesis, 10.2.2).
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.state == ProgressState::Snapshot || self.paused
