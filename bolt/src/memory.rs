@@ -14,6 +14,8 @@ const IN_ARENA: u64 = 1 << 63;
 const CHUNK_BITS: u32 = 32;
 /// Capacity of an ordinary chunk in bytes; larger values get one of their own.
 const CHUNK_SIZE: usize = 1 << 20;
+/// Bytes of a buffer that are kept from one transaction to the next.
+pub(crate) const KEPT: usize = 64 << 20;
 
 /// A run of bytes in a [`Memory`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,9 @@ impl Span {
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     chunks: Vec<Vec<u8>>,
+    /// Empty ordinary chunks of earlier transactions. Memory that is given back costs a page fault for each of its pages
+    /// when the next transaction asks for it again.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Arena {
@@ -40,7 +45,8 @@ impl Arena {
     pub(crate) fn push(&mut self, parts: &[&[u8]]) -> u64 {
         let len: usize = parts.iter().map(|p| p.len()).sum();
         if self.chunks.last().is_none_or(|c| c.capacity() - c.len() < len) {
-            self.chunks.push(Vec::with_capacity(len.max(CHUNK_SIZE)));
+            let chunk = self.chunk(len);
+            self.chunks.push(chunk);
         }
         let index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[index];
@@ -51,18 +57,26 @@ impl Arena {
         position
     }
 
+    /// An empty chunk with room for `len` bytes.
+    fn chunk(&mut self, len: usize) -> Vec<u8> {
+        let spare = if len <= CHUNK_SIZE { self.spare.pop() } else { None };
+        spare.unwrap_or_else(|| Vec::with_capacity(len.max(CHUNK_SIZE)))
+    }
+
     fn bytes(&self, position: u64, len: usize) -> &[u8] {
         let index = ((position & !IN_ARENA) >> CHUNK_BITS) as usize;
         let start = (position & u64::from(u32::MAX)) as usize;
         &self.chunks[index][start..start + len]
     }
 
-    /// Forgets everything, but keeps one ordinary chunk for the next transaction.
+    /// Forgets everything, but keeps [`KEPT`] bytes of memory at most for the next transaction.
     pub(crate) fn clear(&mut self) {
-        self.chunks.retain(|c| c.capacity() <= 2 * CHUNK_SIZE);
-        self.chunks.truncate(1);
-        if let Some(chunk) = self.chunks.first_mut() {
-            chunk.clear();
+        for mut chunk in self.chunks.drain(..) {
+            let ordinary = chunk.capacity() <= CHUNK_SIZE;
+            if ordinary && self.spare.len() < KEPT / CHUNK_SIZE {
+                chunk.clear();
+                self.spare.push(chunk);
+            }
         }
     }
 }
@@ -90,5 +104,26 @@ impl Memory {
         let bytes = self.bytes(value);
         let header = crate::format::HEADER_SIZE.min(bytes.len());
         Page::inline(&bytes[header..], value.position + header as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_keeps_ordinary_chunks_for_the_next_transaction() {
+        let mut arena = Arena::default();
+        let value = vec![7; CHUNK_SIZE - 1];
+        for round in 0..3 {
+            let positions: Vec<u64> = (0..3).map(|_| arena.push(&[b"k", &value])).collect();
+            let large = arena.push(&[&value, &value]);
+            assert_eq!(arena.bytes(large, 2 * value.len()), [&value[..], &value].concat());
+            for position in positions {
+                assert_eq!(arena.bytes(position, CHUNK_SIZE), [&b"k"[..], &value].concat(), "round {round}");
+            }
+            arena.clear();
+            assert_eq!((arena.chunks.len(), arena.spare.len()), (0, 3), "the large one is given back");
+        }
     }
 }

@@ -23,7 +23,7 @@ const INITIAL_PAGES: u64 = 4;
 const MIN_MAP: u64 = 32 << 10;
 const MAP_STEP: u64 = 1 << 30;
 /// Files grow by this part of their length, within these bounds in bytes. bbolt's files grow by the upper bound.
-const FILE_STEP_DIVISOR: u64 = 1024;
+const FILE_STEP_DIVISOR: u64 = 4096;
 const MIN_FILE_STEP: u64 = 64 << 10;
 pub(crate) const MAX_FILE_STEP: u64 = 16 << 20;
 

@@ -22,8 +22,9 @@ const SLACK_PAGES: u64 = 32;
 const MIN_STEP: u64 = 8;
 /// Leaves looked at for each page that may be moved.
 const VISITS_PER_PAGE: u64 = 16;
-/// Most bytes that one step cuts off: the kernel drops each cached page of them, and the writer waits meanwhile.
-const MAX_CUT: u64 = 64 << 20;
+/// Most bytes that one step cuts off: the kernel drops each cached page of them, and the writer waits meanwhile, for about
+/// as long as a step's commit takes.
+const MAX_CUT: u64 = 8 << 20;
 /// So many passes in a row may move pages without lowering the mark (the writer may have raised it meanwhile).
 const FRUITLESS_PASSES: u32 = 3;
 
@@ -139,7 +140,7 @@ impl Progress {
 impl Db {
     /// Makes the file shorter by one bounded step: a write transaction of its own that moves at most about
     /// `max_pages` pages from the end of the file into free ones, joins thin leaves on its way, and cuts off what is
-    /// free at the end. Contents do not change; every commit leaves a file that bbolt accepts.
+    /// free at the end, 8 MiB at most. Contents do not change; every commit leaves a file that bbolt accepts.
     ///
     /// Call it again and again, with pauses as long as other writers shall have, until the report says `done`; then
     /// again when [`crate::DbStats::free_pages`] has grown. 64 to 1024 are useful values. The commit writes at most

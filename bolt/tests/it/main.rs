@@ -3,6 +3,7 @@
 //! Under Miri, which maps no real files, they run on simulated disks and with small numbers.
 
 mod crash;
+mod cursors;
 mod errors;
 mod model;
 mod ops;

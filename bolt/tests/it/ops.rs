@@ -180,6 +180,49 @@ fn the_map_is_as_long_as_asked_for_and_grows_under_readers() {
     assert_eq!(db.stats().map_size, 1 << 20);
 }
 
+#[test]
+fn a_file_keeps_its_page_size_and_a_bucket_fills_its_pages_as_told() {
+    let disk = Arc::new(SimDisk::new(1));
+    let open = |page_size| Db::open(disk.clone(), "db", Options { page_size, ..Options::default() }).unwrap();
+    drop(open(1024));
+    let db = open(8192);
+    assert_eq!(db.stats().page_size, 1024);
+    let leaves = |name: &str, fill| {
+        db.update::<_, Error>(|tx| {
+            let mut bucket = tx.create_bucket(name)?;
+            bucket.set_fill_percent(fill);
+            (0..1000_u32).try_for_each(|i| bucket.put(i.to_be_bytes(), [1; 80]))
+        })
+        .unwrap();
+        let tx = db.begin_read().unwrap();
+        tx.stats_below(&tx.bucket(name).unwrap().unwrap()).unwrap().leaf_pages
+    };
+    // A row takes 100 bytes: ten fit, four into half a page, and two are the least.
+    assert_eq!([leaves("full", 1.0), leaves("half", 0.5), leaves("least", 0.0)], [100, 249, 496]);
+}
+
+/// Such a value takes several calls to write, and neighbours of it are written before and after.
+#[test]
+fn values_of_more_than_one_write_come_back_whole() {
+    let disk = Arc::new(SimDisk::new(1));
+    let open = || Db::open(disk.clone(), "db", Options::default()).unwrap();
+    let value = |n: usize| (0..n).map(|i| ((i * i) >> 7) as u8).collect::<Vec<u8>>();
+    let lens = [10, 300_000, 20, 700_001, (256 << 10) - 16 - 16 - 1];
+    open()
+        .update::<_, Error>(|tx| {
+            let mut bucket = tx.create_bucket("b")?;
+            lens.iter().zip(0_u8..).try_for_each(|(&len, key)| bucket.put([key], value(len)))
+        })
+        .unwrap();
+    let db = open();
+    let tx = db.begin_read().unwrap();
+    assert_eq!(tx.check(), []);
+    let bucket = tx.bucket("b").unwrap().unwrap();
+    for (len, key) in lens.into_iter().zip(0_u8..) {
+        assert!(bucket.get(&[key]).unwrap().unwrap() == value(len), "value of {len} bytes");
+    }
+}
+
 /// Runs the inspection example, which the test harness has built beside the tests.
 fn inspect(args: &[&str]) -> Output {
     let tests = std::env::current_exe().unwrap();
