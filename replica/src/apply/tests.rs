@@ -69,6 +69,18 @@ fn op(request: Op) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
 
+/// A database that came from elsewhere may be ahead of the log beside it.
+#[test]
+fn an_entry_that_is_in_the_database_has_no_effect_again() {
+    let mut world = World::new();
+    world.put("k", "v");
+    let revision = world.applier.store().revision();
+    let header = pb::RequestHeader { id: 9, ..Default::default() };
+    let data = wrap(&header, RequestKind::Put, &put("k", "w").encode_to_vec());
+    assert!(world.applier.apply(0, world.index, 1, data).expect("storage works").is_none());
+    assert_eq!((world.applier.store().revision(), world.get("k").as_deref()), (revision, Some("v")));
+}
+
 #[test]
 fn srv_17_an_entry_takes_effect_once() {
     let mut world = World::new();
