@@ -61,14 +61,15 @@ impl<S: Storage> RaftLog<S> {
             && self.applying < self.max_appliable(allow_unstable)
     }
 
-    /// Copies the committed entries to hand out now, within what is left of the limit, to `out`.
+    /// Copies the committed entries to hand out now, within what is left of the limit, to `out`, which is empty. Answers
+    /// their encoded bytes.
     pub(crate) fn next_committed(
         &self,
         allow_unstable: bool,
         out: &mut Vec<Entry>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<u64, StorageError> {
         if !self.has_next_committed(allow_unstable) {
-            return Ok(());
+            return Ok(0);
         }
         let budget = self.max_applying_bytes.saturating_sub(self.applying_bytes);
         let (next, last) = (self.applying + 1, self.max_appliable(allow_unstable));

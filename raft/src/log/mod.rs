@@ -123,9 +123,15 @@ impl<S: Storage> RaftLog<S> {
         Ok(other.term > own.term || (other.term == own.term && other.index >= own.index))
     }
 
-    /// Entries from `low` on, up to `max_bytes` encoded and at least one.
-    pub(crate) fn entries_from(&self, low: u64, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
-        self.slice(low, self.unstable.end(), max_bytes)
+    /// Appends the entries from `low` on to `out`, which is empty, up to `max_bytes` encoded and at least one. Answers
+    /// their encoded bytes.
+    pub(crate) fn entries_from(
+        &self,
+        low: u64,
+        max_bytes: u64,
+        out: &mut Vec<Entry>,
+    ) -> Result<u64, StorageError> {
+        self.slice_into(low, self.unstable.end(), max_bytes, out)
     }
 
     /// Entries `low..high`, up to `max_bytes` encoded and at least one; may join both parts.
@@ -135,19 +141,19 @@ impl<S: Storage> RaftLog<S> {
         Ok(out)
     }
 
-    /// The same, into a vector that is empty.
+    /// The same, into a vector that is empty; answers the encoded bytes.
     fn slice_into(
         &self,
         low: u64,
         high: u64,
         max_bytes: u64,
         out: &mut Vec<Entry>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<u64, StorageError> {
         if low >= high {
-            return Ok(());
+            return Ok(0);
         }
         let offset = self.unstable.offset();
-        let mut budget = max_bytes;
+        let mut used = 0;
         if low < offset {
             if let Some(id) = self.unstable.snapshot_id() {
                 return Err(StorageError::Compacted { index: low, first: id.index + 1 });
@@ -155,20 +161,16 @@ impl<S: Storage> RaftLog<S> {
             let cut = high.min(offset);
             self.storage.entries(low, cut, max_bytes, out)?;
             check_slice(out, low, cut)?;
-            if (out.len() as u64) < cut - low || high <= offset {
-                return Ok(());
+            used = encoded_bytes(out);
+            if (out.len() as u64) < cut - low || used >= max_bytes {
+                return Ok(used);
             }
-            let used = encoded_bytes(out);
-            if used >= max_bytes {
-                return Ok(());
-            }
-            budget -= used;
         }
         if high > offset {
             let at_least_one = out.is_empty();
-            self.unstable.slice(low.max(offset), high, budget, at_least_one, out);
+            used += self.unstable.slice(low.max(offset), high, max_bytes - used, at_least_one, out);
         }
-        Ok(())
+        Ok(used)
     }
 
     /// Puts more entries from `low` on behind those in `out`, as many as `max_bytes` encoded hold. Takes them from the
@@ -215,7 +217,9 @@ impl<S: Storage> RaftLog<S> {
         if first_new <= self.committed && !mutant::active(Mutant::AppendTruncatesAlways) {
             return Err(Error::ConflictWithCommitted { index: first_new, committed: self.committed });
         }
-        entries.drain(..keep);
+        if keep > 0 {
+            entries.drain(..keep);
+        }
         self.unstable.truncate_and_append(entries);
         Ok(Some(last_new))
     }

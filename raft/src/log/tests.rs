@@ -41,7 +41,7 @@ fn slices_join_both_parts_and_end_at_the_limit() {
         let log = log(&[1, 1, 2, 2, 3, 3], stable);
         for low in 1..=6u64 {
             for (limit, most) in [(0, 1), (17, 1), (36, 2), (53, 2), (u64::MAX, 6)] {
-                let found = log.entries_from(low, limit).unwrap();
+                let found = log.slice(low, log.last_index() + 1, limit).unwrap();
                 let count = (7 - low).min(most);
                 let indexes: Vec<u64> = found.iter().map(|e| e.index).collect();
                 assert_eq!(
@@ -51,7 +51,7 @@ fn slices_join_both_parts_and_end_at_the_limit() {
                 );
             }
         }
-        assert!(log.entries_from(7, 100).unwrap().is_empty());
+        assert!(log.slice(7, log.last_index() + 1, 100).unwrap().is_empty());
     }
 }
 
@@ -62,7 +62,7 @@ fn what_is_compacted_or_beyond_the_end_is_an_error_and_never_a_zero() {
     assert_eq!(log.term(1), Err(StorageError::Compacted { index: 1, first: 3 }));
     assert_eq!((log.term(2), log.term(5)), (Ok(1), Ok(3)), "the one just before the first stays known");
     assert_eq!(log.term(6), Err(StorageError::Unavailable { index: 6, last: 5 }));
-    assert_eq!(log.entries_from(2, 100), Err(StorageError::Compacted { index: 2, first: 3 }));
+    assert_eq!(log.slice(2, log.last_index() + 1, 100), Err(StorageError::Compacted { index: 2, first: 3 }));
     assert_eq!((log.known_term(1), log.known_term(6)), (Ok(None), Ok(None)));
 }
 

@@ -13,7 +13,7 @@ impl<S: Storage> Raft<S> {
     pub(super) fn take_append(&mut self, m: &mut Message) -> Result<(), Error> {
         if m.index < self.log.committed && !mutant::active(Mutant::AppendTruncatesAlways) {
             // An old message. What is committed is certainly equal; say how far that goes.
-            self.send(Message { index: self.log.committed, ..Message::new(T::AppResp, m.from) });
+            self.acknowledge(m.from, self.log.committed);
             return Ok(());
         }
         let (from, commit) = (m.from, m.commit);
@@ -24,7 +24,7 @@ impl<S: Storage> Raft<S> {
         let reach = if mutant::active(Mutant::CommitBeyondMatch) { self.log.last_index() } else { last_new };
         self.raise_commit(commit.min(reach))?;
         let index = if mutant::active(Mutant::AckWholeLog) { self.log.last_index() } else { last_new };
-        self.send(Message { index, ..Message::new(T::AppResp, from) });
+        self.acknowledge(from, index);
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl<S: Storage> Raft<S> {
         let Some(snapshot) = m.snapshot.take() else { return Ok(()) };
         let restored = self.restore(snapshot)?;
         let index = if restored { self.log.last_index() } else { self.log.committed };
-        self.send(Message { index, ..Message::new(T::AppResp, m.from) });
+        self.acknowledge(m.from, index);
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(super) fn switch_to(&mut self, config: Configuration, progress: ProgressMap) -> Result<(), Error> {
-        self.tracker.config = config;
+        *self.tracker.config = config;
         self.tracker.progress = progress;
         let own = self.tracker.progress.get(self.id);
         let decides = own.is_some_and(|p| !p.is_learner);

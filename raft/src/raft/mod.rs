@@ -119,7 +119,7 @@ pub(crate) struct Raft<S> {
     /// First entry of the own leadership; entries from there on are of the current term.
     leader_first_index: u64,
     rng: Rng,
-    settings: Settings,
+    settings: Box<Settings>,
     trace: Option<Vec<TraceEvent>>,
 }
 
@@ -152,7 +152,7 @@ impl<S: Storage> Raft<S> {
             uncommitted_bytes: 0,
             leader_first_index: 0,
             rng: Rng::new(config.seed, config.id),
-            settings: Settings {
+            settings: Box::new(Settings {
                 election_ticks: config.election_ticks,
                 heartbeat_ticks: config.heartbeat_ticks,
                 max_bytes_per_msg: config.max_bytes_per_msg,
@@ -166,7 +166,7 @@ impl<S: Storage> Raft<S> {
                 disable_proposal_forwarding: config.disable_proposal_forwarding,
                 disable_conf_change_validation: config.disable_conf_change_validation,
                 step_down_on_removal: config.step_down_on_removal,
-            },
+            }),
             trace: None,
         };
         raft.restore_configuration(&initial.conf_state)?;
@@ -194,7 +194,7 @@ impl<S: Storage> Raft<S> {
 
     fn restore_configuration(&mut self, cs: &ConfState) -> Result<(), Error> {
         let (config, progress) = confchange::restore(cs, self.log.last_index(), &self.new_inflights())?;
-        self.tracker.config = config;
+        *self.tracker.config = config;
         self.tracker.progress = progress;
         Ok(())
     }
@@ -331,33 +331,38 @@ impl<S: Storage> Raft<S> {
         if m.term == 0 && !matches!(m.msg_type, T::Prop | T::ReadIndex) {
             m.term = self.term;
         }
-        let ack_early =
-            m.to != self.id && m.msg_type == T::AppResp && mutant::active(Mutant::AckBeforePersist);
         let vote_early =
             m.to != self.id && m.msg_type == T::VoteResp && mutant::active(Mutant::VoteBeforePersist);
         match m.msg_type {
-            _ if ack_early || vote_early => self.msgs.push(m),
+            _ if vote_early => self.msgs.push(m),
             // A vote request waits too: a candidate that wins, sends entries and forgets its term in a crash could
             // win the same term again with another log.
-            T::AppResp if !m.reject => self.acknowledge(m),
+            T::AppResp if !m.reject => self.acknowledge(m.to, m.index),
             T::AppResp | T::VoteResp | T::PreVoteResp | T::Vote => self.msgs_after_append.push(m),
             _ => self.msgs.push(m),
         }
     }
 
-    /// Queues an acknowledgement, or lets the one before it say it: what is durable up to here is durable up to there.
-    fn acknowledge(&mut self, m: Message) {
-        match self.msgs_after_append.last_mut() {
-            Some(last)
-                if last.msg_type == MessageType::AppResp
-                    && !last.reject
-                    && (last.to, last.term) == (m.to, m.term)
-                    && last.index <= m.index =>
-            {
-                last.index = m.index;
-            }
-            _ => self.msgs_after_append.push(m),
+    /// Tells `to` that this log is durable and equal up to `index`, once it is; or lets the acknowledgement before this
+    /// one say it: what is durable up to here is durable up to there.
+    fn acknowledge(&mut self, to: u64, index: u64) {
+        if to != self.id && mutant::active(Mutant::AckBeforePersist) {
+            let (from, term) = (self.id, self.term);
+            self.msgs.push(Message { from, term, index, ..Message::new(MessageType::AppResp, to) });
+            return;
         }
+        if let Some(last) = self.msgs_after_append.last_mut()
+            && last.msg_type == MessageType::AppResp
+            && !last.reject
+            && (last.to, last.term) == (to, self.term)
+            && last.index <= index
+        {
+            last.index = index;
+            return;
+        }
+        let m = blank(&mut self.msgs_after_append);
+        (m.msg_type, m.to, m.from) = (MessageType::AppResp, to, self.id);
+        (m.term, m.index) = (self.term, index);
     }
 
     pub(crate) fn set_tracing(&mut self, on: bool) {
@@ -378,4 +383,12 @@ impl<S: Storage> Raft<S> {
     fn ignore(&mut self, msg_type: MessageType, from: u64, reason: &'static str) {
         self.trace(|| TraceEvent::Ignored { msg_type, from, reason });
     }
+}
+
+/// A message at the end of `queue`, to be filled where it stays: copying it there, just after its fields have been
+/// written one by one, would stall.
+fn blank(queue: &mut Vec<Message>) -> &mut Message {
+    let at = queue.len();
+    queue.resize_with(at + 1, Message::default);
+    &mut queue[at]
 }

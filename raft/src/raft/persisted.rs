@@ -18,14 +18,19 @@ pub(crate) struct AppliedBatch {
 impl AppliedBatch {
     /// `None` for no entries.
     pub(crate) fn of(entries: &[Entry]) -> Option<Self> {
+        Self::counted(entries, encoded_bytes(entries))
+    }
+
+    /// The same for entries whose encoded bytes are known.
+    pub(crate) fn counted(entries: &[Entry], encoded_bytes: u64) -> Option<Self> {
         let last = entries.last()?.index;
         let payload_bytes = entries.iter().map(Entry::payload_len).sum();
-        Some(Self { last, encoded_bytes: encoded_bytes(entries), payload_bytes })
+        Some(Self { last, encoded_bytes, payload_bytes })
     }
 }
 
 /// What storage acknowledges: carried by a message in asynchronous mode, kept until `advance` in the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StorageAck {
     term: u64,
     /// Last entry of the log when the write was handed out; all 0 if no entry was unstable.
@@ -68,7 +73,7 @@ impl StorageAck {
 
 impl<S: Storage> Raft<S> {
     /// Everything that was handed out with this acknowledgement is durable.
-    pub(crate) fn stored(&mut self, ack: StorageAck) -> Result<(), Error> {
+    pub(crate) fn stored(&mut self, ack: &StorageAck) -> Result<(), Error> {
         // Term by term: this write may have been of the same (index, term) as what is unstable now, while a later
         // write of other entries still waits in the queue behind it.
         let same_term = ack.term == self.term || mutant::active(Mutant::StaleStorageAck);

@@ -3,12 +3,12 @@
 use super::Raft;
 use crate::error::{DropReason, Error};
 use crate::mutant::{self, Mutant};
-use crate::proto::{ConfChangeV2, Entry, Message, MessageType as T, NONE};
+use crate::proto::{ConfChangeV2, Entry, Message, NONE};
 use crate::storage::Storage;
 use crate::trace::TraceEvent;
 
 impl<S: Storage> Raft<S> {
-    pub(super) fn propose(&mut self, mut entries: Vec<Entry>) -> Result<(), Error> {
+    pub(crate) fn propose(&mut self, mut entries: Vec<Entry>) -> Result<(), Error> {
         if entries.is_empty() {
             return Err(Error::EmptyProposal);
         }
@@ -82,7 +82,7 @@ impl<S: Storage> Raft<S> {
         {
             own.maybe_update(last);
         }
-        self.send(Message { index: last, ..Message::new(T::AppResp, self.id) });
+        self.acknowledge(self.id, last);
     }
 
     pub(super) fn forward_proposal(&mut self, mut m: Message) -> Result<(), Error> {

@@ -46,22 +46,22 @@ impl<S: Storage> Raft<S> {
         let Some(log_term) = self.unless_compacted(self.log.term(next - 1))? else {
             return self.send_snapshot(to);
         };
-        let entries = if window_open {
-            match self.unless_compacted(self.log.entries_from(next, self.settings.max_bytes_per_msg))? {
-                Some(entries) => entries,
-                None => return self.send_snapshot(to),
-            }
-        } else {
-            Vec::new()
-        };
+        let (mut entries, mut encoded) = (Vec::new(), 0);
+        if window_open {
+            let found = self.log.entries_from(next, self.settings.max_bytes_per_msg, &mut entries);
+            let Some(bytes) = self.unless_compacted(found)? else { return self.send_snapshot(to) };
+            encoded = bytes;
+        }
         if entries.is_empty() && !even_empty {
             return Ok(false);
         }
         let (count, bytes) = (entries.len() as u64, entries.iter().map(Entry::payload_len).sum());
-        let queued =
-            Queued { filling: self.filling, at: self.msgs.len(), bytes: crate::log::encoded_bytes(&entries) };
+        let queued = Queued { filling: self.filling, at: self.msgs.len(), bytes: encoded };
         let commit = self.log.committed;
-        self.send(Message { index: next - 1, log_term, entries, commit, ..Message::new(T::App, to) });
+        let m = super::blank(&mut self.msgs);
+        (m.msg_type, m.to, m.from, m.term) = (T::App, to, self.id, self.term);
+        (m.index, m.log_term, m.commit) = (next - 1, log_term, commit);
+        m.entries = entries;
         if let Some(pr) = self.tracker.progress.get_at_mut(at) {
             pr.sent_entries(count, bytes);
             pr.sent_commit = commit;

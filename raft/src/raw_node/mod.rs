@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::error::Error;
 use crate::proto::{ConfChange, ConfChangeV2, ConfState, Entry, HardState, Message, MessageType as T};
-use crate::raft::{AppliedBatch, Raft, SoftState, StorageAck};
+use crate::raft::{AppliedBatch, Raft, Role, SoftState, StorageAck};
 use crate::storage::Storage;
 use crate::trace::TraceEvent;
 
@@ -32,19 +32,20 @@ pub struct RawNode<S> {
     /// State as of the last ready.
     handed_soft: SoftState,
     handed_hard: HardState,
-    /// What `advance` is to report, and for which ready.
-    outstanding: Option<Outstanding>,
+    /// Number of the ready that waits for its `advance`.
+    outstanding: Option<u64>,
     last_ready: u64,
-    spare: ready::Spare,
+    turn: Box<Turn>,
 }
 
-/// Kept between a ready and its `advance`.
-#[derive(Debug)]
-struct Outstanding {
-    number: u64,
+/// What goes from a ready to its `advance`, and from there to the next ready. Boxed: an idle group does without, and
+/// thousands of groups should lie close together.
+#[derive(Debug, Default)]
+struct Turn {
     own_messages: Vec<Message>,
     storage_ack: StorageAck,
     applied: Option<AppliedBatch>,
+    spare: ready::Spare,
 }
 
 impl<S: Storage> RawNode<S> {
@@ -62,7 +63,7 @@ impl<S: Storage> RawNode<S> {
             handed_hard,
             outstanding: None,
             last_ready: 0,
-            spare: ready::Spare::default(),
+            turn: Box::default(),
         })
     }
 
@@ -98,6 +99,10 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// [`Error::ProposalDropped`] with the reason, or no entries.
     pub fn propose_batch(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        if self.raft.role == Role::Leader {
+            // What the step below would come to, without a message around it.
+            return self.raft.propose(entries);
+        }
         let from = self.raft.id;
         self.raft.step(&mut Message { from, entries, ..Message::new(T::Prop, from) })
     }
@@ -166,7 +171,7 @@ impl<S: Storage> RawNode<S> {
         }
         let own = message.from == self.raft.id && message.to == self.raft.id;
         match message.msg_type {
-            T::StorageAppendResp => self.raft.stored(StorageAck::of(&message)),
+            T::StorageAppendResp => self.raft.stored(&StorageAck::of(&message)),
             T::StorageApplyResp => match AppliedBatch::of(&message.entries) {
                 Some(batch) => self.raft.applied(&batch),
                 None => Ok(()),
@@ -212,18 +217,18 @@ impl<S: Storage> RawNode<S> {
         self.raft.report_snapshot(id, delivered);
     }
 
-    /// The storage.
+    /// The storage (persistent state: paper, figure 2).
     #[must_use]
     pub fn storage(&self) -> &S {
         &self.raft.log.storage
     }
 
-    /// The storage, to write what a ready holds.
+    /// The storage, to write what a ready holds (paper, figure 2: updated before responding to RPCs).
     pub fn storage_mut(&mut self) -> &mut S {
         &mut self.raft.log.storage
     }
 
-    /// This node.
+    /// This node (`candidateId`, `leaderId`: paper, figure 2).
     #[must_use]
     pub fn id(&self) -> u64 {
         self.raft.id

@@ -1,6 +1,6 @@
 //! Outputs: what is to be stored, sent and applied, and how its completion comes back.
 
-use super::{Outstanding, RawNode};
+use super::RawNode;
 use crate::error::Error;
 use crate::proto::{
     Entry, HardState, LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Message, MessageType as T, Snapshot,
@@ -84,8 +84,8 @@ impl Spare {
 #[inline]
 fn recycle<T>(spare: &mut Vec<T>, used: &mut Vec<T>) {
     if used.capacity() > spare.capacity() && used.capacity() <= Spare::MOST {
-        used.clear();
         std::mem::swap(spare, used);
+        spare.clear();
     }
 }
 
@@ -97,7 +97,7 @@ struct Writes<'a> {
 }
 
 impl<S: Storage> RawNode<S> {
-    /// True when [`ready`](Self::ready) has something to say.
+    /// True when [`ready`](Self::ready) has something to say (due effects of the rules in the paper's figure 2).
     #[must_use]
     pub fn has_ready(&self) -> bool {
         let (raft, log) = (&self.raft, &self.raft.log);
@@ -111,21 +111,21 @@ impl<S: Storage> RawNode<S> {
             || raft.hard_state() != self.handed_hard
     }
 
-    /// Takes what is due, as etcd's `RawNode.Ready` does.
+    /// Takes what is due, as etcd's `RawNode.Ready` does (rules for servers: paper, figure 2).
     ///
     /// # Errors
     /// The previous ready is outstanding, or storage failed; nothing is taken then.
     pub fn ready(&mut self) -> Result<Ready, Error> {
-        if let Some(o) = &self.outstanding {
-            return Err(Error::ReadyOutOfOrder { expected: Some(o.number), found: self.last_ready + 1 });
+        if self.outstanding.is_some() {
+            return Err(Error::ReadyOutOfOrder { expected: self.outstanding, found: self.last_ready + 1 });
         }
         let allow_unstable = !self.async_storage_writes;
         // What can fail comes first, so that a failure loses nothing.
-        let mut committed_entries = std::mem::take(&mut self.spare.committed_entries);
-        self.raft.log.next_committed(allow_unstable, &mut committed_entries)?;
+        let mut committed_entries = std::mem::take(&mut self.turn.spare.committed_entries);
+        let encoded_bytes = self.raft.log.next_committed(allow_unstable, &mut committed_entries)?;
         let ack = StorageAck::next(&self.raft)?;
         let snapshot = self.raft.log.next_snapshot().map(|s| Box::new(s.clone()));
-        let mut entries = std::mem::take(&mut self.spare.entries);
+        let mut entries = std::mem::take(&mut self.turn.spare.entries);
         self.raft.log.next_unstable(&mut entries);
         let (soft, hard) = (self.raft.soft_state(), self.raft.hard_state());
         let must_sync = !entries.is_empty()
@@ -136,10 +136,10 @@ impl<S: Storage> RawNode<S> {
         (self.handed_soft, self.handed_hard) = (soft, hard);
         self.last_ready += 1;
 
-        let mut messages = self.raft.take_msgs(std::mem::take(&mut self.spare.messages));
-        let spare = std::mem::take(&mut self.spare.after_append);
+        let mut messages = self.raft.take_msgs(std::mem::take(&mut self.turn.spare.messages));
+        let spare = std::mem::take(&mut self.turn.spare.after_append);
         let after_append = std::mem::replace(&mut self.raft.msgs_after_append, spare);
-        let applied = AppliedBatch::of(&committed_entries);
+        let applied = AppliedBatch::counted(&committed_entries, encoded_bytes);
         let messages_after_persist = if self.async_storage_writes {
             let writes = Writes { entries: &entries, snapshot: snapshot.as_deref(), hard_state };
             messages.extend(self.append_message(&writes, after_append, ack));
@@ -176,14 +176,19 @@ impl<S: Storage> RawNode<S> {
     ) -> Vec<Message> {
         let id = self.raft.id;
         // A leader acknowledges to itself, a follower to its leader: mostly it is all one or all the other.
-        let (own_messages, others) = if after_append.iter().all(|m| m.to == id) {
-            (after_append, Vec::new())
-        } else if after_append.iter().all(|m| m.to != id) {
-            (Vec::new(), after_append)
-        } else {
-            after_append.into_iter().partition(|m| m.to == id)
-        };
-        self.outstanding = Some(Outstanding { number: self.last_ready, own_messages, storage_ack, applied });
+        self.outstanding = Some(self.last_ready);
+        self.turn.storage_ack = storage_ack;
+        self.turn.applied = applied;
+        if after_append.iter().all(|m| m.to == id) {
+            self.turn.own_messages = after_append;
+            return Vec::new();
+        }
+        if after_append.iter().all(|m| m.to != id) {
+            self.turn.own_messages.clear();
+            return after_append;
+        }
+        let (own_messages, others) = after_append.into_iter().partition(|m| m.to == id);
+        self.turn.own_messages = own_messages;
         others
     }
 
@@ -235,7 +240,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Everything that `ready` asked for is done (etcd's `RawNode.Advance`): written, sent, applied or queued for that
-    /// in order.
+    /// in order (`lastApplied`, and stable storage: paper, figure 2).
     ///
     /// # Errors
     /// `ready` is not the outstanding one, or the mode is asynchronous.
@@ -243,21 +248,18 @@ impl<S: Storage> RawNode<S> {
         if self.async_storage_writes {
             return Err(Error::WrongStorageMode { call: "advance", mode: "asynchronous" });
         }
-        let done = match self.outstanding.take() {
-            Some(o) if o.number == ready.number => o,
-            other => {
-                let expected = other.as_ref().map(|o| o.number);
-                self.outstanding = other;
-                return Err(Error::ReadyOutOfOrder { expected, found: ready.number });
-            }
-        };
-        let mut own_messages = done.own_messages;
-        for m in &mut own_messages {
+        if self.outstanding != Some(ready.number) {
+            return Err(Error::ReadyOutOfOrder { expected: self.outstanding, found: ready.number });
+        }
+        self.outstanding = None;
+        let turn = &mut *self.turn;
+        for m in &mut turn.own_messages {
             self.raft.step(m)?;
         }
-        self.spare.keep(&mut ready, &mut own_messages);
-        self.raft.stored(done.storage_ack)?;
-        match &done.applied {
+        turn.spare.keep(&mut ready, &mut turn.own_messages);
+        turn.own_messages.clear();
+        self.raft.stored(&turn.storage_ack)?;
+        match &turn.applied {
             Some(batch) => self.raft.applied(batch),
             None => Ok(()),
         }

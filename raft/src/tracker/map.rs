@@ -2,18 +2,26 @@
 
 use super::Progress;
 
-/// A sorted table of progress (`nextIndex[]` and `matchIndex[]` of the paper's figure 2). Lookups are binary searches,
-/// iteration is in ID order.
+/// A sorted table of progress (`nextIndex[]` and `matchIndex[]` of the paper's figure 2). Lookups in large tables are
+/// binary searches, iteration is in ID order.
 #[derive(Clone, Debug, Default)]
 pub struct ProgressMap(Vec<(u64, Progress)>);
+
+/// Up to so many peers are searched one after the other: the processor foresees where that ends, while the steps of a
+/// binary search wait for each other.
+const FEW: usize = 8;
 
 impl ProgressMap {
     #[inline]
     fn position(&self, id: u64) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&id, |(peer, _)| *peer)
+        if self.0.len() > FEW {
+            return self.0.binary_search_by_key(&id, |(peer, _)| *peer);
+        }
+        let at = self.0.iter().position(|(peer, _)| *peer >= id).unwrap_or(self.0.len());
+        if self.0.get(at).is_some_and(|(peer, _)| *peer == id) { Ok(at) } else { Err(at) }
     }
 
-    /// Progress of `id`.
+    /// Progress of `id` (`nextIndex[]` and `matchIndex[]`: paper, figure 2).
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Progress> {
         self.position(id).ok().map(|at| &self.0[at].1)
@@ -23,7 +31,7 @@ impl ProgressMap {
         self.position(id).ok().map(|at| &mut self.0[at].1)
     }
 
-    /// True when `id` is tracked.
+    /// True when `id` is tracked (members: paper, 6).
     #[must_use]
     pub fn contains(&self, id: u64) -> bool {
         self.position(id).is_ok()

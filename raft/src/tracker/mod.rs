@@ -19,7 +19,8 @@ use crate::quorum::VoteResult;
 /// Configuration, progress per peer and the votes of the running election.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tracker {
-    pub(crate) config: Configuration,
+    /// Boxed, as it is large and an idle group does without.
+    pub(crate) config: Box<Configuration>,
     pub(crate) progress: ProgressMap,
     /// First answer of each voter, in ID order.
     votes: Vec<(u64, bool)>,
@@ -36,7 +37,7 @@ impl Tracker {
     }
 
     fn with_learners(&self) -> Configuration {
-        let mut all = self.config.clone();
+        let mut all = Configuration::clone(&self.config);
         for id in self.config.learners.iter() {
             all.voters.incoming.0.insert(id);
         }
