@@ -24,7 +24,7 @@ use crate::discovery;
 use crate::front::{Front, Limits, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
 use crate::listeners::{self, Bound};
-use crate::logging::{Format, Logging, parse_level};
+use crate::logging::{Control, Format, Logging, parse_level};
 use crate::member::{Caller, MemberHandle};
 use crate::metrics::Metrics;
 use crate::peers::{self, PeersConfig};
@@ -39,11 +39,11 @@ pub fn run(config: &Config, notices: &[Notice]) -> Result<Stop> {
     let format = if config.log_format == "console" { Format::Console } else { Format::Json };
     let level =
         parse_level(&config.log_level).with_context(|| format!("unknown log level {}", config.log_level))?;
-    let _logging = Logging::start(&config.log_outputs, format, level).context("logging cannot start")?;
+    let logging = Logging::start(&config.log_outputs, format, level).context("logging cannot start")?;
     notices.iter().for_each(log_notice);
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no worker threads")?;
-    tokio.block_on(serve_member(config))
+    tokio.block_on(serve_member(config, logging.control()))
 }
 
 fn log_notice(notice: &Notice) {
@@ -55,7 +55,7 @@ fn log_notice(notice: &Notice) {
     }
 }
 
-async fn serve_member(config: &Config) -> Result<Stop> {
+async fn serve_member(config: &Config, log: Control) -> Result<Stop> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
     // Bound before the data is touched: a port in use is found at once.
     let listeners = listeners::bind(config)?;
@@ -72,12 +72,13 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     }
     let stopped = tokio::select! {
         published = publish(&member, config) => { published?; None }
-        stop = signals.stop() => Some(stop),
-        () = runtime.removed() => Some(Stop::Removed),
+        stop = signals.stop() => Some(Ok(stop)),
+        () = runtime.removed() => Some(Ok(Stop::Removed)),
+        other = peers::await_other_cluster(&member) => Some(Err(other.into())),
     };
     if let Some(stop) = stopped {
         runtime.stop();
-        return Ok(stop);
+        return stop;
     }
     if let Err(error) = runtime.keep_versions().await {
         tracing::warn!(%error, "failed to update cluster version");
@@ -86,7 +87,7 @@ async fn serve_member(config: &Config) -> Result<Stop> {
     runtime.keep_comparing(corruption_checks(config));
     defragment_at_start(&member, config).await;
     let compacting = tokio::spawn(auto_compaction::run(config.auto_compaction, member.clone()));
-    let front = Front::new(member, limits(config), metrics);
+    let front = Front::new(member, limits(config), metrics, Some(log));
     let (stop_serving, stopping) = tokio::sync::watch::channel(false);
     let mut serving = JoinSet::new();
     tracing::info!("ready to serve client requests");
@@ -164,7 +165,7 @@ async fn defragment_at_start(member: &MemberHandle, config: &Config) {
 
 /// Somebody who starts a member by hand sees at a glance where it is; harnesses and services read the log.
 fn greet(config: &Config, addresses: &[String]) {
-    if config.by_hand && std::io::stderr().is_terminal() {
+    if std::io::stderr().is_terminal() {
         let line = format!(
             "stanchion {ETCD_VERSION} serves on {} with its data in {}; try: etcdctl put greeting hello\n",
             addresses.join(", "),

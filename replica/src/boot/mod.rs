@@ -25,6 +25,9 @@ mod founding;
 pub use error::BootError;
 pub use founding::{Bootstrap, Identity, NewCluster};
 
+/// Permission bits of the directory of snapshots and the database.
+const SNAP_MODE: u32 = 0o700;
+
 /// Where a member keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -117,8 +120,12 @@ struct Boot<'a> {
 
 impl Boot<'_> {
     fn create(self, identity: Identity) -> Result<Booted, BootError> {
-        let snapshots = self.open_snapshots()?;
+        let snapshots = self.layout.snap.clone();
+        let made = self.disk.create_dir_all(&snapshots, SNAP_MODE);
+        made.map_err(|source| BootError::Io { path: snapshots, source })?;
+        // Locked before anything else is touched.
         let (store, recovered) = self.open_store()?;
+        let snapshots = self.open_snapshots()?;
         let metadata = Metadata { node_id: Some(identity.member_id), cluster_id: Some(identity.cluster_id) };
         let metadata = metadata.encode_to_vec();
         let mut wal = Wal::create(self.disk, &self.layout.wal, &metadata, self.wal_options)?;
@@ -133,12 +140,12 @@ impl Boot<'_> {
         // snapshot which has overtaken it meanwhile.
         let marks = valid_snapshots(self.disk.clone(), &self.layout.wal)?;
         let mark = marks.into_iter().max_by_key(|mark| mark.index).unwrap_or_default();
+        // Locked before anything else is touched: another process may be receiving a database.
+        let log = Wal::open(self.disk.clone(), &self.layout.wal, mark.index, mark.term, self.wal_options)?;
         let snapshots = self.open_snapshots()?;
         let (store, recovered) = self.newest_store(&snapshots, mark.index)?;
         let applied = recovered.applied.index;
-        let disk = self.disk.clone();
-        let (mut wal, mut recovery, mut entries) =
-            Wal::open(disk, &self.layout.wal, mark.index, mark.term, self.wal_options)?.read_all()?;
+        let (mut wal, mut recovery, mut entries) = log.read_all()?;
         let identity = identity(&self.layout.wal, &recovery.metadata)?;
         let max_learners = self.config.max_learners;
         let mut applier = Applier::open(self.config, Arc::new(store), &recovered)?;
@@ -323,6 +330,22 @@ mod tests {
         drop(start(dir.path()).unwrap());
         std::fs::remove_file(&layout.db).unwrap();
         assert!(matches!(start(dir.path()), Err(BootError::MissingDatabase { .. })));
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused_and_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None);
+        let running = start(dir.path()).unwrap();
+        // What a member that receives a database has there until it is complete.
+        let arriving = layout.snap.join("tmp123456");
+        std::fs::write(&arriving, b"half of it").unwrap();
+        let refused = start(dir.path());
+        assert!(matches!(refused, Err(BootError::Wal(stanchion_wal::Error::Locked { .. }))), "{refused:?}");
+        assert!(arriving.exists());
+        drop(running);
+        drop(start(dir.path()).unwrap());
+        assert!(!arriving.exists(), "what nobody is writing any more is removed");
     }
 
     #[test]

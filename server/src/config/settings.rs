@@ -17,11 +17,6 @@ impl Settings {
         Self { explicit: set.into_iter().collect(), from_file }
     }
 
-    /// Nothing was set at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.explicit.is_empty()
-    }
-
     /// Whether the operator set this flag.
     pub(crate) fn is_set(&self, name: &str) -> bool {
         self.explicit.contains_key(name)

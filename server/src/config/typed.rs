@@ -139,8 +139,6 @@ pub struct Config {
     pub compact_hash_check_time: Duration,
     /// Period of the downgrade monitor.
     pub downgrade_check_time: Duration,
-    /// Nothing was set: somebody tries it out.
-    pub by_hand: bool,
     /// Never sync: a crash loses data.
     pub unsafe_no_fsync: bool,
 }
@@ -247,7 +245,6 @@ impl Config {
             corrupt_check_time: positive(s, "corrupt-check-time", Duration::ZERO),
             compact_hash_check_time: positive(s, "compact-hash-check-time", Duration::ZERO),
             downgrade_check_time: positive(s, "downgrade-check-time", Duration::ZERO),
-            by_hand: s.is_empty(),
             unsafe_no_fsync: s.bool("unsafe-no-fsync"),
         })
     }

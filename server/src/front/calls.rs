@@ -26,6 +26,18 @@ pub(super) struct Route {
     pub(super) learner: bool,
 }
 
+/// What every request and every answer is.
+pub(super) trait Payload: Message + Default + 'static {}
+impl<M: Message + Default + 'static> Payload for M {}
+
+type Serving<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
+
+/// A function that serves one request with one answer.
+pub(super) type ServeUnary<Req, Resp> = fn(Arc<Front>, Call, Raw<Req>) -> Serving<Encoded<Resp>>;
+
+/// A function that serves what comes in, one request or a stream of them, with a stream of answers.
+pub(super) type ServeStream<In, Resp> = fn(Arc<Front>, Call, In) -> Serving<Outbound<Resp>>;
+
 /// A call under way. Its end is counted however it ends: without an answer it was cancelled.
 struct Counted {
     front: Arc<Front>,
@@ -59,19 +71,14 @@ impl Drop for Counted {
 }
 
 /// Serves one request with one answer.
-pub(super) async fn unary<Req, Resp, F, Fut>(
+pub(super) async fn unary<Req, Resp: Payload>(
     front: Arc<Front>,
     route: Route,
     metadata: &HeaderMap,
     deadline: Option<Duration>,
     request: Raw<Req>,
-    serve: F,
-) -> Result<Encoded<Resp>, Status>
-where
-    Resp: Message + Default,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
-    Fut: Future<Output = Result<Encoded<Resp>, Refusal>>,
-{
+    serve: ServeUnary<Req, Resp>,
+) -> Result<Encoded<Resp>, Status> {
     let mut counted = Counted::begin(&front, route);
     let size = request.bytes.len();
     counted.received(size);
@@ -115,18 +122,13 @@ async fn within<T>(
 }
 
 /// Serves one request with a stream of answers.
-pub(super) async fn server_stream<Req, Resp, F, Fut>(
+pub(super) async fn server_stream<Req, Resp: Payload>(
     front: Arc<Front>,
     route: Route,
     metadata: &HeaderMap,
     request: Raw<Req>,
-    serve: F,
-) -> Result<Outbound<Resp>, Status>
-where
-    Resp: Message + Default + 'static,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>>,
-{
+    serve: ServeStream<Raw<Req>, Resp>,
+) -> Result<Outbound<Resp>, Status> {
     let counted = Counted::begin(&front, route);
     counted.received(request.bytes.len());
     let opened = match front.enter(metadata, route.learner, "stream") {
@@ -137,19 +139,13 @@ where
 }
 
 /// Serves a stream of requests with a stream of answers.
-pub(super) async fn both_stream<Req, Resp, F, Fut>(
+pub(super) async fn both_stream<Req: Payload, Resp: Payload>(
     front: Arc<Front>,
     route: Route,
     metadata: &HeaderMap,
     requests: Inbound<Req>,
-    serve: F,
-) -> Result<Outbound<Resp>, Status>
-where
-    Req: Message + 'static,
-    Resp: Message + Default + 'static,
-    F: Fn(Arc<Front>, Call, Inbound<Req>) -> Fut,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>>,
-{
+    serve: ServeStream<Inbound<Req>, Resp>,
+) -> Result<Outbound<Resp>, Status> {
     let counted = Counted::begin(&front, route);
     let received = Received {
         method: counted.method.clone(),
@@ -164,7 +160,7 @@ where
     answers(counted, opened)
 }
 
-fn answers<Resp: Message + Default + 'static>(
+fn answers<Resp: Payload>(
     mut counted: Counted,
     opened: Result<Outbound<Resp>, Refusal>,
 ) -> Result<Outbound<Resp>, Status> {
@@ -210,7 +206,7 @@ struct Answers<Resp> {
     answers: Outbound<Resp>,
 }
 
-impl<Resp: Message + Default> Stream for Answers<Resp> {
+impl<Resp: Payload> Stream for Answers<Resp> {
     type Item = Result<Encoded<Resp>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -1,6 +1,5 @@
 //! The JSON gateway: `/v3/…` routes onto the same functions that gRPC calls, with etcd's JSON, statuses and streams.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,8 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::calls::{self, Route};
-use super::door::Call;
+use super::calls::{self, Payload, Route, ServeStream, ServeUnary};
 use super::grpc::parse_timeout;
 use super::http::{HttpRequest, HttpResponse};
 use super::routes::{both_streams, server_streams, unary_methods};
@@ -27,6 +25,14 @@ use super::{
 use crate::member::Encoded;
 use crate::refusal::Refusal;
 
+/// A request that is read from JSON.
+trait FromJson: Payload + DeserializeOwned {}
+impl<M: Payload + DeserializeOwned> FromJson for M {}
+
+/// An answer that is written as JSON.
+trait ToJson: Payload + Serialize {}
+impl<M: Payload + Serialize> ToJson for M {}
+
 /// Serves a path under `/v3/`.
 pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
     macro_rules! dispatch {
@@ -35,7 +41,7 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
                 $($($route)|+ => return match post(&request) {
                     Ok(()) => {
                         let route = Route { path: $path, learner: $learner };
-                        Box::pin($how::<$req, $resp, _, _>(front, request, route, $serve)).await
+                        Box::pin($how::<$req, $resp>(front, request, route, |front, call, request| Box::pin($serve(front, call, request)))).await
                     }
                     Err(refusal) => error(&refusal.into()),
                 },)*
@@ -49,50 +55,32 @@ pub(super) async fn serve(front: Arc<Front>, request: HttpRequest) -> HttpRespon
     error(&Status::not_found("Not Found"))
 }
 
-/// Routes take a body; what asks for a websocket is told what to do instead.
+/// Routes take a body.
 fn post(request: &HttpRequest) -> Result<(), Refusal> {
-    if request.headers().get("upgrade").is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Err(Refusal::fixed(
-            Code::Unimplemented,
-            "websockets are not supported: POST the requests as a stream of JSON objects",
-        ));
-    }
     if request.method() == Method::POST {
         return Ok(());
     }
     Err(Refusal::fixed(Code::Unimplemented, "Method Not Allowed"))
 }
 
-async fn unary<Req, Resp, F, Fut>(
+async fn unary<Req: FromJson, Resp: ToJson>(
     front: Arc<Front>,
     request: HttpRequest,
     route: Route,
-    serve: F,
-) -> HttpResponse
-where
-    Req: Message + Default + DeserializeOwned,
-    Resp: Message + Default + Serialize,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
-    Fut: Future<Output = Result<Encoded<Resp>, Refusal>>,
-{
+    serve: ServeUnary<Req, Resp>,
+) -> HttpResponse {
     match answer(front, request, route, serve).await {
         Ok(body) => ok(Body::new(http_body_util::Full::new(body))),
         Err(status) => error(&status),
     }
 }
 
-async fn answer<Req, Resp, F, Fut>(
+async fn answer<Req: FromJson, Resp: ToJson>(
     front: Arc<Front>,
     request: HttpRequest,
     route: Route,
-    serve: F,
-) -> Result<Bytes, Status>
-where
-    Req: Message + Default + DeserializeOwned,
-    Resp: Message + Default + Serialize,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
-    Fut: Future<Output = Result<Encoded<Resp>, Refusal>>,
-{
+    serve: ServeUnary<Req, Resp>,
+) -> Result<Bytes, Status> {
     let (parts, body) = request.into_parts();
     let deadline = deadline(&parts.headers)?;
     let message = read_one(&front, body).await?;
@@ -101,18 +89,12 @@ where
     Ok(json::write(&answer).map_err(|e| Status::internal(e.to_string()))?.into())
 }
 
-async fn server_stream<Req, Resp, F, Fut>(
+async fn server_stream<Req: FromJson, Resp: ToJson>(
     front: Arc<Front>,
     request: HttpRequest,
     route: Route,
-    serve: F,
-) -> HttpResponse
-where
-    Req: Message + Default + DeserializeOwned,
-    Resp: Message + Default + Serialize + 'static,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>>,
-{
+    serve: ServeStream<Raw<Req>, Resp>,
+) -> HttpResponse {
     let (parts, body) = request.into_parts();
     let opened = async {
         let message = read_one(&front, body).await?;
@@ -124,18 +106,12 @@ where
     }
 }
 
-async fn both_stream<Req, Resp, F, Fut>(
+async fn both_stream<Req: FromJson, Resp: ToJson>(
     front: Arc<Front>,
     request: HttpRequest,
     route: Route,
-    serve: F,
-) -> HttpResponse
-where
-    Req: Message + Default + DeserializeOwned + 'static,
-    Resp: Message + Default + Serialize + 'static,
-    F: Fn(Arc<Front>, Call, Inbound<Req>) -> Fut,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>>,
-{
+    serve: ServeStream<Inbound<Req>, Resp>,
+) -> HttpResponse {
     let (parts, body) = request.into_parts();
     let limit = front.limits.max_message_bytes();
     let opened = async {
@@ -191,10 +167,7 @@ fn too_large(size: usize, limit: usize) -> Status {
 /// JSON takes at most this many times the room of the message, with base64, names and blanks counted in.
 const JSON_ROOM: usize = 4;
 
-async fn read_one<Req>(front: &Front, mut body: Body) -> Result<Raw<Req>, Status>
-where
-    Req: Message + Default + DeserializeOwned,
-{
+async fn read_one<Req: FromJson>(front: &Front, mut body: Body) -> Result<Raw<Req>, Status> {
     let limit = front.limits.max_message_bytes();
     let mut text = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -209,10 +182,11 @@ where
 }
 
 /// Hands on one message after the other as they arrive in the body.
-async fn read_all<Req>(mut body: Body, limit: usize, requests: mpsc::Sender<Result<Raw<Req>, Status>>)
-where
-    Req: Message + Default + DeserializeOwned,
-{
+async fn read_all<Req: FromJson>(
+    mut body: Body,
+    limit: usize,
+    requests: mpsc::Sender<Result<Raw<Req>, Status>>,
+) {
     let mut text = BytesMut::new();
     loop {
         let mut ended = false;
@@ -238,10 +212,7 @@ where
 }
 
 /// Takes the whole messages from the front of `text`; a part of one stays until more has come.
-fn complete<Req>(text: &mut BytesMut, ended: bool, limit: usize) -> Vec<Result<Raw<Req>, Status>>
-where
-    Req: Message + DeserializeOwned,
-{
+fn complete<Req: FromJson>(text: &mut BytesMut, ended: bool, limit: usize) -> Vec<Result<Raw<Req>, Status>> {
     let mut messages = Vec::new();
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Req>();
     let mut taken = 0;
@@ -264,10 +235,7 @@ where
 }
 
 /// One line per message; headers go out with the first, so that an early failure still has its status.
-async fn stream<Resp>(mut answers: Outbound<Resp>) -> HttpResponse
-where
-    Resp: Message + Default + Serialize + 'static,
-{
+async fn stream<Resp: ToJson>(mut answers: Outbound<Resp>) -> HttpResponse {
     let first = match answers.next().await {
         Some(Err(status)) => return stream_error(&status),
         Some(Ok(first)) => Some(Ok(first)),
@@ -280,7 +248,7 @@ where
     ok(Body::new(StreamBody::new(lines)))
 }
 
-fn line<Resp: Message + Default + Serialize>(answer: Encoded<Resp>) -> Result<Bytes, Status> {
+fn line<Resp: ToJson>(answer: Encoded<Resp>) -> Result<Bytes, Status> {
     let text = json::write(&answer.decode()?).map_err(|e| Status::internal(e.to_string()))?;
     let mut line = Vec::with_capacity(text.len() + 12);
     line.extend_from_slice(b"{\"result\":");

@@ -1,28 +1,22 @@
 //! gRPC: from a method's path to the function that serves it. Form and meaning of requests are checked elsewhere.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use prost::Message;
 use stanchion_api::{etcdserverpb as pb, v3electionpb as el, v3lockpb as lk};
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
 
-use super::calls::{self, Route};
+use super::calls::{self, Payload, Route, ServeStream, ServeUnary};
 use super::codec::RawCodec;
-use super::door::Call;
 use super::message::{self, Answer};
 use super::routes::{SERVICES, both_streams, server_streams, unary_methods};
 use super::{
-    Front, Inbound, Outbound, Raw, auth, cluster, concurrency, downgrade, grpc_health, kv, lease,
-    maintenance, watch,
+    Front, Inbound, Raw, auth, cluster, concurrency, downgrade, grpc_health, kv, lease, maintenance, watch,
 };
-use crate::member::Encoded;
-use crate::refusal::Refusal;
 
 type GrpcRequest = http::Request<Incoming>;
 type GrpcResponse = http::Response<Answer>;
@@ -40,7 +34,7 @@ pub(super) async fn serve(front: Arc<Front>, request: GrpcRequest) -> GrpcRespon
                 $($path => {
                     let route = Route { path: $path, learner: $learner };
                     // Boxed: else every call would carry a future as large as the largest of them, and move it around.
-                    return Box::pin($how::<$req, $resp, _, _>(front, request, route, $serve)).await;
+                    return Box::pin($how::<$req, $resp>(front, request, route, |front, call, request| Box::pin($serve(front, call, request)))).await;
                 })*
                 _ => {}
             }
@@ -62,15 +56,24 @@ async fn health_or_unknown(front: Arc<Front>, request: GrpcRequest) -> GrpcRespo
         match method {
             "Check" => {
                 let route = route("/grpc.health.v1.Health/Check");
-                return unary(front, request, route, grpc_health::check).await;
+                return unary(front, request, route, |front, call, request| {
+                    Box::pin(grpc_health::check(front, call, request))
+                })
+                .await;
             }
             "List" => {
                 let route = route("/grpc.health.v1.Health/List");
-                return unary(front, request, route, grpc_health::list).await;
+                return unary(front, request, route, |front, call, request| {
+                    Box::pin(grpc_health::list(front, call, request))
+                })
+                .await;
             }
             "Watch" => {
                 let route = route("/grpc.health.v1.Health/Watch");
-                return server_stream(front, request, route, grpc_health::watch).await;
+                return server_stream(front, request, route, |front, call, request| {
+                    Box::pin(grpc_health::watch(front, call, request))
+                })
+                .await;
             }
             _ => {}
         }
@@ -88,29 +91,19 @@ fn refused(status: &Status) -> GrpcResponse {
     status.clone().into_http().map(Answer::Any)
 }
 
-fn grpc<Req, Resp>(front: &Front) -> Grpc<RawCodec<Req, Resp>>
-where
-    Req: Message + Default + 'static,
-    Resp: Message + Default + 'static,
-{
+fn grpc<Req: Payload, Resp: Payload>(front: &Front) -> Grpc<RawCodec<Req, Resp>> {
     Grpc::new(RawCodec::default())
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(front.limits.max_message_bytes())
         .max_encoding_message_size(i32::MAX as usize)
 }
 
-async fn unary<Req, Resp, F, Fut>(
+async fn unary<Req: Payload, Resp: Payload>(
     front: Arc<Front>,
     request: GrpcRequest,
     route: Route,
-    serve: F,
-) -> GrpcResponse
-where
-    Req: Message + Default + 'static,
-    Resp: Message + Default + 'static,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Encoded<Resp>, Refusal>> + Send + 'static,
-{
+    serve: ServeUnary<Req, Resp>,
+) -> GrpcResponse {
     let limit = front.limits.max_message_bytes();
     let deadline = timeout_of(request.headers());
     let (head, body) = request.into_parts();
@@ -130,22 +123,16 @@ where
     }
 }
 
-async fn server_stream<Req, Resp, F, Fut>(
+async fn server_stream<Req: Payload, Resp: Payload>(
     front: Arc<Front>,
     request: GrpcRequest,
     route: Route,
-    serve: F,
-) -> GrpcResponse
-where
-    Req: Message + Default + 'static,
-    Resp: Message + Default + 'static,
-    F: Fn(Arc<Front>, Call, Raw<Req>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>> + Send + 'static,
-{
+    serve: ServeStream<Raw<Req>, Resp>,
+) -> GrpcResponse {
     let limit = front.limits.max_message_bytes();
     let mut grpc = grpc::<Req, Resp>(&front);
     let call = tower::service_fn(move |request: Request<Raw<Req>>| {
-        let (front, serve) = (front.clone(), serve.clone());
+        let front = front.clone();
         async move {
             let (metadata, _, request) = request.into_parts();
             let metadata = metadata.into_headers();
@@ -155,21 +142,15 @@ where
     too_large(grpc.server_streaming(call, request).await, limit).map(Answer::Any)
 }
 
-async fn both_stream<Req, Resp, F, Fut>(
+async fn both_stream<Req: Payload, Resp: Payload>(
     front: Arc<Front>,
     request: GrpcRequest,
     route: Route,
-    serve: F,
-) -> GrpcResponse
-where
-    Req: Message + Default + 'static,
-    Resp: Message + Default + 'static,
-    F: Fn(Arc<Front>, Call, Inbound<Req>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Outbound<Resp>, Refusal>> + Send + 'static,
-{
+    serve: ServeStream<Inbound<Req>, Resp>,
+) -> GrpcResponse {
     let mut grpc = grpc::<Req, Resp>(&front);
     let call = tower::service_fn(move |request: Request<tonic::Streaming<Raw<Req>>>| {
-        let (front, serve) = (front.clone(), serve.clone());
+        let front = front.clone();
         async move {
             let (metadata, _, requests) = request.into_parts();
             let metadata = metadata.into_headers();

@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use tonic::body::Body;
 
-use super::Front;
-
-use super::{debug, gateway, health};
+use super::{Front, debug, gateway, health, websocket};
 
 pub(super) type HttpRequest = http::Request<Body>;
 pub(super) type HttpResponse = http::Response<Body>;
@@ -63,19 +61,25 @@ async fn dispatch(front: Arc<Front>, request: HttpRequest) -> HttpResponse {
         return redirect(&request, &cleaned);
     }
     if path.starts_with("/v3/") && front.limits.gateway {
+        if websocket::is_asked_for(request.headers()) {
+            return websocket::serve(front, request);
+        }
         return gateway::serve(front, request).await;
     }
     if path == "/metrics" {
         return metrics(&front, request.headers());
+    }
+    if path == "/config/local/log"
+        && let Some(log) = &front.log
+    {
+        return debug::set_log_level(log, request).await;
     }
     let known = matches!(path, "/version" | "/health" | "/debug/vars") || health::is_check(path);
     if !known {
         return not_found();
     }
     if request.method() != Method::GET {
-        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-        response.headers_mut().insert("allow", HeaderValue::from_static("GET"));
-        return response;
+        return method_not_allowed("GET");
     }
     let query = health::Query::of(&request);
     match path {
@@ -162,6 +166,12 @@ fn metrics(front: &Front, headers: &HeaderMap) -> HttpResponse {
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{error}\n")),
     }
+}
+
+pub(super) fn method_not_allowed(allowed: &'static str) -> HttpResponse {
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    response.headers_mut().insert("allow", HeaderValue::from_static(allowed));
+    response
 }
 
 /// The answer to a path that nobody knows.

@@ -25,6 +25,7 @@ mod pings;
 mod routes;
 mod serve;
 mod watch;
+mod websocket;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 use tonic_health::server::HealthReporter;
 
+use crate::logging::Control;
 use crate::member::{Encoded, MemberHandle};
 use crate::metrics::Metrics;
 
@@ -111,12 +113,19 @@ pub struct Front {
     metrics: Arc<Metrics>,
     /// What `grpc.health.v1` says; serving from the start.
     health: HealthReporter,
+    /// The log of this process, if it has one.
+    log: Option<Control>,
 }
 
 impl Front {
-    /// A front over `member` that counts in `metrics`.
-    pub fn new(member: MemberHandle, limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Front { member, limits, metrics, health: HealthReporter::new() })
+    /// A front over `member` that counts in `metrics` and shows `log`.
+    pub fn new(
+        member: MemberHandle,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        log: Option<Control>,
+    ) -> Arc<Self> {
+        Arc::new(Front { member, limits, metrics, health: HealthReporter::new(), log })
     }
 
     /// All metric families in Prometheus' text format, the gauges as of now.

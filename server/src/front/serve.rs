@@ -128,7 +128,7 @@ async fn connection(
         let front = answering.clone();
         async move { Ok::<_, Infallible>(answer(front, request, offer).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(guarded), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(guarded), service);
     let until_stopped = async {
         tokio::pin!(connection);
         tokio::select! {

@@ -1,7 +1,7 @@
 //! Log lines in the form etcd's operators and harnesses read, written where the request paths cannot wait for them.
 //!
 //! Every line goes through a bounded queue to a writer thread; when the sink is slow the queue fills and lines are
-//! lost, never latency. The number of lost lines is known ([`Logging::lost_lines`]).
+//! lost, never latency. The number of lost lines is known ([`Control::lost_lines`]).
 
 mod line;
 mod sampling;
@@ -9,7 +9,7 @@ mod sampling;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -23,6 +23,12 @@ const QUEUE_LINES: usize = 16_384;
 /// Keeps logging alive; dropping it writes out what is queued.
 pub struct Logging {
     _guard: WorkerGuard,
+    control: Control,
+}
+
+/// What can be seen and changed of logging while it runs.
+#[derive(Clone)]
+pub struct Control {
     lost: ErrorCounter,
     level: reload::Handle<LevelFilter, Registry>,
 }
@@ -45,10 +51,7 @@ impl Logging {
     /// # Errors
     /// A log file cannot be opened, or logging was started before.
     pub fn start(outputs: &[String], format: Format, level: LevelFilter) -> io::Result<Self> {
-        let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUE_LINES)
-            .lossy(true)
-            .finish(Sinks::open(outputs)?);
+        let (writer, guard) = queue(Sinks::open(outputs)?, QUEUE_LINES);
         let lost = writer.error_counter();
         let (filter, handle) = reload::Layer::new(level);
         let layer = fmt::layer()
@@ -56,13 +59,26 @@ impl Logging {
             .with_writer(writer)
             .with_filter(sampling::Sampling::default());
         tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(io::Error::other)?;
-        Ok(Self { _guard: guard, lost, level: handle })
+        Ok(Self { _guard: guard, control: Control { lost, level: handle } })
     }
 
+    /// What can be seen and changed from now on.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+}
+
+/// A writer that never waits: `lines` may be on their way to `sink`, more are lost and counted.
+fn queue(sink: impl Write + Send + 'static, lines: usize) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().buffered_lines_limit(lines).lossy(true).finish(sink)
+}
+
+impl Control {
     /// Changes the level while running.
     ///
     /// # Errors
-    /// The level's name is unknown.
+    /// The level's name is unknown, or logging has ended.
     pub fn set_level(&self, name: &str) -> Result<(), String> {
         let level = parse_level(name).ok_or_else(|| format!("unrecognized level: {name:?}"))?;
         self.level.reload(level).map_err(|e| e.to_string())
@@ -119,7 +135,43 @@ impl Write for Sinks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use super::*;
+
+    /// Takes one line and says so, then waits until it may go on; after that it takes everything.
+    struct Stalled {
+        reached: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.reached.send(());
+            let _ = self.go_on.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_sink_costs_lines_and_they_are_counted() {
+        let (reached, stalled) = channel();
+        let (release, go_on) = channel();
+        let (mut writer, guard) = queue(Stalled { reached, go_on }, 10);
+        writer.write_all(b"taken\n").unwrap();
+        stalled.recv().unwrap();
+        // The sink waits for ever now; whoever writes does not.
+        for _ in 0..10 + 7 {
+            writer.write_all(b"queued or lost\n").unwrap();
+        }
+        assert_eq!(writer.error_counter().dropped_lines(), 7);
+        drop(release);
+        drop(guard);
+    }
 
     #[test]
     fn levels_by_name_in_any_case() {

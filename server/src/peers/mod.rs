@@ -11,6 +11,7 @@ mod joining;
 mod observe;
 mod questions;
 mod snapshots;
+mod strangers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) use endpoints::Questions;
 pub(crate) use hashes::ask_hashes;
 pub use inbox::PeerMessage;
 pub use joining::{JoinError, Joined, check_new, join};
+pub use strangers::{OtherCluster, await_other_cluster};
 
 /// Longest dial and answer of a look at another member's version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(2);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fake::Fake;
+use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use stanchion_api::etcdserverpb as pb;
@@ -17,6 +18,9 @@ use stanchion_server::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{WebSocketStream, client_async};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
@@ -33,7 +37,7 @@ async fn start() -> Running {
 
 async fn start_with(limits: Limits) -> Running {
     let fake = Fake::new();
-    let front = Front::new(Arc::new(fake.clone()), limits, Arc::new(Metrics::new(false).unwrap()));
+    let front = Front::new(Arc::new(fake.clone()), limits, Arc::new(Metrics::new(false).unwrap()), None);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -292,18 +296,53 @@ async fn the_plain_endpoints_answer() {
     assert_eq!((status, body.as_str()), (503, "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"));
 }
 
+type Socket = WebSocketStream<TcpStream>;
+
+async fn line(socket: &mut Socket) -> String {
+    socket.next().await.unwrap().unwrap().into_text().unwrap().to_string()
+}
+
 #[tokio::test]
-async fn a_websocket_is_told_to_post() {
+async fn a_websocket_carries_a_stream_in_both_directions() {
     let server = start().await;
-    let (status, _) = server.http("GET", "/v3/watch", "").await;
-    assert_eq!(status, 501);
+    let stream = TcpStream::connect(&server.address).await.unwrap();
+    let mut request = format!("ws://{}/v3/watch", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "Bearer, token".parse().unwrap());
+    let (mut socket, answer) = client_async(request, stream).await.unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "Bearer");
+    socket.send(Frame::text(r#"{"create_request":{"key":"aw=="}}"#)).await.unwrap();
+    let created = line(&mut socket).await;
+    assert!(created.starts_with(r#"{"result":{"#) && created.contains(r#""created":true"#), "{created}");
+    server.kv().put(put("k", "v")).await.unwrap();
+    let event = line(&mut socket).await;
+    assert!(event.contains(r#""kv":{"key":"aw==""#), "{event}");
+    socket.send(Frame::text(r#"{"cancel_request":{}}"#)).await.unwrap();
+    let canceled = line(&mut socket).await;
+    assert!(canceled.contains(r#""canceled":true"#), "{canceled}");
+    socket.send(Frame::Ping("p".into())).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Frame::Pong("p".into()));
+    socket.close(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_early_refusal_comes_through_a_websocket_as_a_line() {
+    let server = start().await;
+    let stream = TcpStream::connect(&server.address).await.unwrap();
+    let (mut socket, _) = client_async(format!("ws://{}/v3/nope", server.address), stream).await.unwrap();
+    assert_eq!(line(&mut socket).await, r#"{"code":5,"message":"Not Found"}"#);
+    assert!(matches!(socket.next().await, Some(Ok(Frame::Close(_)))));
+}
+
+#[tokio::test]
+async fn a_handshake_without_a_key_is_refused() {
+    let server = start().await;
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
-    let upgrade = "GET /v3/watch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let upgrade = "GET /v3/watch HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUpgrade: websocket\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 1024];
-    let len = stream.read(&mut answer).await.unwrap();
-    let text = String::from_utf8_lossy(&answer[..len]).into_owned();
-    assert!(text.starts_with("HTTP/1.1 501") && text.contains("websockets are not supported"), "{text}");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("Sec-WebSocket-Key"), "{answer}");
+    assert_eq!(server.http("GET", "/v3/watch", "").await.0, 501);
 }
 
 #[tokio::test]

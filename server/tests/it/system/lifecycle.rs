@@ -1,12 +1,13 @@
 //! Start, signals, exit codes, the service manager, and what a refused start says.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::Signal;
 
-use super::process::{Server, command};
+use super::process::{Refused, Server, command};
 
 #[test]
 fn a_signal_ends_it_in_order_and_shows_in_the_exit_status() {
@@ -44,6 +45,41 @@ fn the_service_manager_hears_when_it_serves() {
     assert_eq!(&text[..len], b"READY=1");
 }
 
+/// Answers every request as a member of cluster 1234 does that is asked for its list.
+fn stranger() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            while let Some(Ok(line)) = reader.by_ref().lines().next()
+                && !line.is_empty()
+            {}
+            let list = r#"[{"id":7,"peerURLs":["http://127.0.0.1:1"],"name":"x","clientURLs":[]}]"#;
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Etcd-Cluster-ID: 1234\r\n";
+            // Who has gone needs no answer.
+            let _ = write!(reader.get_mut(), "{head}Content-Length: {}\r\n\r\n{list}", list.len());
+        }
+    });
+    address
+}
+
+#[test]
+fn another_cluster_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = stranger();
+    let list = format!("--initial-cluster=a=http://127.0.0.1:1,b=http://{other}");
+    let flags = ["--name=a", "--initial-advertise-peer-urls=http://127.0.0.1:1", &list];
+    // A directory that was founded is not asked for its list any more: it says the same.
+    for _ in 0..2 {
+        let (code, output) = refused(dir.path(), &flags);
+        assert_eq!(code, Some(1));
+        let text =
+            format!("the one at http://{other} of cluster 1234; to join that cluster, add this member there");
+        assert!(output.contains(&text), "{output}");
+    }
+}
+
 /// Starts a member that must not serve.
 fn refused(dir: &std::path::Path, flags: &[&str]) -> (Option<i32>, String) {
     let Err(refused) = Server::try_start(command(dir, flags)) else { panic!("it serves with {flags:?}") };
@@ -65,9 +101,12 @@ fn a_port_in_use_is_named_with_what_to_do() {
 #[test]
 fn a_directory_in_use_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = Server::start(dir.path(), &[]);
-    let (code, output) = refused(dir.path(), &[]);
-    assert_eq!(code, Some(1));
+    let first = Server::start(dir.path(), &[]);
+    let second = Server::try_start(command(dir.path(), &[]));
+    // If the first one had ended meanwhile, its locks would be free and the second right to serve.
+    assert_eq!(first.get("/health").0, 200);
+    let Err(Refused { status, output }) = second else { panic!("two members serve on one directory") };
+    assert_eq!(status.code(), Some(1));
     assert!(output.contains("locked"), "{output}");
     assert!(output.contains("another process uses this data directory"), "{output}");
 }

@@ -1,11 +1,16 @@
 //! A real member in a process of its own, on ports that the system chooses.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// Longest wait for anything that a member does.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -14,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     child: Child,
     lines: Receiver<String>,
+    /// What it said before it served.
+    pub(crate) said: String,
     /// Where clients reach it.
     pub(crate) address: String,
 }
@@ -48,10 +55,27 @@ impl Server {
 
     pub(crate) fn try_start(mut command: Command) -> Result<Server, Refused> {
         let mut child = command.spawn().expect("the binary starts");
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let stderr = child.stderr.take().expect("stderr is piped");
+        Server::wait_until_it_serves(child, stderr)
+    }
+
+    /// Starts a member on a terminal of its own.
+    pub(crate) fn start_on_terminal(mut command: Command) -> Server {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+        let name = ptsname(&master, Vec::new()).expect("it has a name");
+        let terminal = OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes()));
+        let child = command.stderr(terminal.expect("it opens")).spawn().expect("the binary starts");
+        // Else this process would hold the terminal open, too, and never read its end.
+        drop(command);
+        let served = Server::wait_until_it_serves(child, File::from(master));
+        served.unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    fn wait_until_it_serves(mut child: Child, log: impl Read + Send + 'static) -> Result<Server, Refused> {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -63,7 +87,7 @@ impl Server {
             if line.contains("\"serving client traffic") {
                 let fields: serde_json::Value = serde_json::from_str(&line).expect("a line is JSON");
                 let address = fields["address"].as_str().expect("it says where").to_owned();
-                return Ok(Server { child, lines, address });
+                return Ok(Server { child, lines, said: output, address });
             }
             output.push_str(&line);
             output.push('\n');
@@ -108,6 +132,13 @@ impl Server {
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         (status, head, answer.split_off(end))
+    }
+
+    /// Sends a body; status and body of the answer.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let head = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let (status, _, body) = self.http(method, path, &head);
+        (status, String::from_utf8_lossy(&body).into_owned())
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
