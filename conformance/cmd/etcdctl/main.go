@@ -33,6 +33,7 @@ func main() {
 			}()
 		}
 		wait.Wait()
+		serverFlags(report)
 		// Their figures are of a machine that does nothing else.
 		checks(j, report)
 		return nil

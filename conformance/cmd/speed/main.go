@@ -1,5 +1,5 @@
 // Speed beside etcd 3.7: the same load on the same disk, one server after the other. It prints figures and judges none.
-// Arguments name the releases to run instead, such as `ours` alone.
+// Arguments name the releases to run instead, such as `ours` alone. SPEED_LOADS chooses loads by a part of their name.
 package main
 
 import (
@@ -96,6 +96,7 @@ func main() {
 			{"get, 1000 clients", 1000, 100, 40000 * scale, get},
 			{"serializable get, 1000 clients", 1000, 100, 40000 * scale, serializable},
 		}
+		loads = slices.DeleteFunc(loads, func(l load) bool { return !strings.Contains(l.name, os.Getenv("SPEED_LOADS")) })
 		releases := []string{"3.7", harness.Ours}
 		if len(os.Args) > 1 {
 			releases = os.Args[1:]
