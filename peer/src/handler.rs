@@ -12,6 +12,8 @@ use std::time::Duration;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_raft::Message;
 
+use crate::codec::StreamKind;
+
 /// Why a message was not handed to raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -228,6 +230,10 @@ pub trait Observer: Send + Sync + 'static {
     fn active(&self, peer_id: u64) {}
     /// A peer is not reached any more.
     fn inactive(&self, peer_id: u64) {}
+    /// A peer has opened one of its two streams here: what goes on it does not go by post any more.
+    fn stream_opened(&self, peer_id: u64, kind: StreamKind) {}
+    /// A stream that a peer had opened here has ended, and there is no newer one.
+    fn stream_closed(&self, peer_id: u64, kind: StreamKind) {}
     /// Bytes were sent to a peer.
     fn sent(&self, peer_id: u64, bytes: usize) {}
     /// Bytes were received from a peer; 0 if it has not introduced itself.

@@ -88,9 +88,13 @@ impl Identity {
     /// The sender as it introduces itself: its id and its peer URLs.
     #[must_use]
     pub fn sender(headers: &HeaderMap) -> Option<(u64, Vec<String>)> {
-        let id = u64::from_str_radix(headers.get(SERVER_FROM)?.to_str().ok()?, 16).ok()?;
-        Some((id, sender_urls(headers)?))
+        Some((sender_id(headers)?, sender_urls(headers)?))
     }
+}
+
+/// The sender's id, if it tells one.
+pub(crate) fn sender_id(headers: &HeaderMap) -> Option<u64> {
+    u64::from_str_radix(headers.get(SERVER_FROM)?.to_str().ok()?, 16).ok()
 }
 
 /// The sender's peer URLs, if it tells any.

@@ -15,7 +15,8 @@
 //!   messages for posts): what has no room is lost, and raft is told by [`Handler::report_unreachable`].
 //! - Bytes of peers never panic and never make memory grow beyond what has arrived.
 //! - A snapshot passes in pieces: about 1.5 MiB at each end, whatever the database's size.
-//! - The same failure of a peer is logged once until the peer has been reached again.
+//! - The same failure of a peer is logged once until the peer has been reached again, and what a peer's requests are
+//!   refused for once until it has been let in.
 
 mod ask;
 mod client;
@@ -29,6 +30,7 @@ mod pipeline;
 mod probe;
 mod queue;
 mod reader;
+mod refusals;
 mod serve;
 mod shared;
 mod snapshot;

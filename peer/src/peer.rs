@@ -139,10 +139,6 @@ impl Peer {
         self.heard.notify_waiters();
     }
 
-    pub(crate) fn has_streams(&self) -> bool {
-        self.message.is_attached() && self.msgapp.is_attached()
-    }
-
     pub(crate) fn active_since(&self) -> Option<Instant> {
         self.status.active_since()
     }

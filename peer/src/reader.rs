@@ -55,8 +55,7 @@ impl Reader {
             let failure = match self.dial().await {
                 Ok(body) => {
                     self.status.activate();
-                    pause = shortest;
-                    self.read(body).await
+                    self.read(body, &mut pause).await
                 }
                 Err(failure) => failure,
             };
@@ -66,7 +65,10 @@ impl Reader {
                     self.shared.handler.removed_by(self.peer_id);
                     return;
                 }
-                ReadError::Garbled(_) => self.shared.observer.receive_failed(self.peer_id),
+                ReadError::Garbled(_) => {
+                    self.status.garbled(self.activity());
+                    self.shared.observer.receive_failed(self.peer_id);
+                }
                 _ => {}
             }
             self.rest(pause).await;
@@ -127,8 +129,9 @@ impl Reader {
         }
     }
 
-    /// Reads until something is wrong.
-    async fn read(&self, mut body: Incoming) -> ReadError {
+    /// Reads until something is wrong. A peer of whom something can be read is dialled again without a longer pause.
+    async fn read(&self, mut body: Incoming, pause: &mut Duration) -> ReadError {
+        let mut is_readable = false;
         let mut decoder = StreamDecoder::new(self.kind, self.shared.identity.member_id, self.peer_id);
         let mut buf = BytesMut::new();
         loop {
@@ -145,14 +148,19 @@ impl Reader {
                 buf.extend_from_slice(&piece);
             }
             loop {
-                match decoder.decode(&mut buf) {
-                    Ok(Some(Frame::Message(message))) => {
-                        // Refusals are the sender's business only where it waits for an answer.
-                        let _ = self.shared.handler.process(*message);
-                    }
-                    Ok(Some(Frame::Heartbeat)) => {}
+                let frame = match decoder.decode(&mut buf) {
+                    Ok(Some(frame)) => frame,
                     Ok(None) => break,
                     Err(error) => return error.into(),
+                };
+                if !is_readable {
+                    is_readable = true;
+                    *pause = self.shared.timing.redial;
+                    self.status.readable(self.activity());
+                }
+                if let Frame::Message(message) = frame {
+                    // Refusals are the sender's business only where it waits for an answer.
+                    let _ = self.shared.handler.process(*message);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::client::Waits;
 use crate::handler::{Handler, Observer};
 use crate::identity::Identity;
+use crate::refusals::Refusals;
 
 /// Time limits of a transport. [`Timing::for_election`] gives etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,13 @@ pub struct Timing {
     pub post: Duration,
     /// Longest pause in the transfer of a snapshot.
     pub snapshot_stall: Duration,
+    /// Most bytes of a snapshot that leave in a second: who catches up may take longer, so that clients do not.
+    pub snapshot_rate: u64,
 }
 
 impl Timing {
-    /// etcd's limits for an election timeout.
+    /// etcd's limits for an election timeout. Snapshots, which etcd sends as fast as it can, leave no faster than a gigabit
+    /// network carries them.
     #[must_use]
     pub fn for_election(election: Duration) -> Self {
         Self {
@@ -41,6 +45,7 @@ impl Timing {
             probe: Duration::from_secs(4),
             post: Duration::from_secs(5) + election,
             snapshot_stall: Duration::from_secs(30),
+            snapshot_rate: 100 << 20,
         }
     }
 }
@@ -51,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) timing: Timing,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) refusals: Refusals,
 }
 
 impl Shared {

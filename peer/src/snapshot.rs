@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
@@ -69,7 +69,7 @@ async fn transfer(
 ) -> Result<(), PostError> {
     let mut connection = Connection::open(url, shared.waits()).await?;
     let headers = post_headers(shared, "application/octet-stream");
-    let body = DatabaseBody::start(snapshot).boxed_unsync();
+    let body = DatabaseBody::start(snapshot, shared.timing.snapshot_rate).boxed_unsync();
     let response = connection.send(Method::POST, "/raft/snapshot", headers, body).await?;
     let reading = read_whole(response, ANSWER_LIMIT);
     let answer = tokio::time::timeout(shared.timing.read, reading).await;
@@ -91,14 +91,14 @@ struct DatabaseBody {
 }
 
 impl DatabaseBody {
-    fn start(snapshot: OutgoingSnapshot) -> DatabaseBody {
+    fn start(snapshot: OutgoingSnapshot, rate: u64) -> DatabaseBody {
         let (sender, pieces) = mpsc::channel(PIECES);
         tokio::task::spawn_blocking(move || {
             let head = envelope(&snapshot);
             if sender.blocking_send(Ok(head)).is_err() {
                 return;
             }
-            if let Err(error) = send_all(snapshot, &sender) {
+            if let Err(error) = send_all(snapshot, rate, &sender) {
                 // Breaks the request off: without a length on the wire nothing else tells the receiver.
                 let _ = sender.blocking_send(Err(error));
             }
@@ -107,9 +107,9 @@ impl DatabaseBody {
     }
 }
 
-/// Hands the database on in pieces. Its size must be the one that was announced.
-fn send_all(snapshot: OutgoingSnapshot, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
-    let mut pieces = Pieces { to, piece: BytesMut::with_capacity(PIECE), sent: 0 };
+/// Hands the database on in pieces, so many bytes in a second at most. Its size must be the one that was announced.
+fn send_all(snapshot: OutgoingSnapshot, rate: u64, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut pieces = Pieces { to, piece: BytesMut::with_capacity(PIECE), sent: 0, rate, due: Instant::now() };
     (snapshot.database)(&mut pieces)?;
     pieces.flush()?;
     if pieces.sent == snapshot.size {
@@ -119,11 +119,22 @@ fn send_all(snapshot: OutgoingSnapshot, to: &mpsc::Sender<io::Result<Bytes>>) ->
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))
 }
 
-/// Gathers what is written into pieces for the socket, and waits when that is slow.
+/// Gathers what is written into pieces for the socket, and waits when that is slow or the database is sent too fast.
 struct Pieces<'a> {
     to: &'a mpsc::Sender<io::Result<Bytes>>,
     piece: BytesMut,
     sent: u64,
+    rate: u64,
+    /// When the next piece may leave. A pause earns nothing.
+    due: Instant,
+}
+
+impl Pieces<'_> {
+    fn pace(&mut self, bytes: usize) {
+        let now = Instant::now();
+        self.due = self.due.max(now) + Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+        std::thread::sleep(self.due - now);
+    }
 }
 
 impl Write for Pieces<'_> {
@@ -138,11 +149,13 @@ impl Write for Pieces<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.piece, BytesMut::with_capacity(PIECE)).freeze();
-        self.sent += piece.len() as u64;
-        if piece.is_empty() {
-            return Ok(());
+        let bytes = piece.len();
+        self.sent += bytes as u64;
+        if bytes > 0 {
+            self.to.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            self.pace(bytes);
         }
-        self.to.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a peer is reached, and since when. Changes are logged; repetitions are not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,9 @@ struct State {
     since: Option<Instant>,
     /// What was logged of a peer since it was reached last.
     said: Vec<String>,
+    /// Streams on which the peer sent what cannot be read, and nothing better since. That it can be dialled is no news
+    /// then, however often it is.
+    garbled: BTreeSet<&'static str>,
 }
 
 /// Different failures that are logged of a peer that is not reached; its streams take turns in failing.
@@ -39,10 +43,22 @@ impl Status {
         let mut state = self.state.lock();
         if state.since.is_none() {
             state.since = Some(Instant::now());
-            state.said.clear();
-            tracing::info!(peer = %format_args!("{:x}", self.peer_id), "peer became active");
+            if state.garbled.is_empty() {
+                state.said.clear();
+                tracing::info!(peer = %format_args!("{:x}", self.peer_id), "peer became active");
+            }
             self.observer.active(self.peer_id);
         }
+    }
+
+    /// What came on a stream cannot be read.
+    pub(crate) fn garbled(&self, stream: &'static str) {
+        self.state.lock().garbled.insert(stream);
+    }
+
+    /// What came on a stream can be read.
+    pub(crate) fn readable(&self, stream: &'static str) {
+        self.state.lock().garbled.remove(stream);
     }
 
     /// Something has failed. The same failure again is not said again until the peer has been reached.
@@ -50,9 +66,12 @@ impl Status {
         let reason = format!("{what}: {error}");
         let mut state = self.state.lock();
         let peer = format_args!("{:x}", self.peer_id);
-        if state.since.take().is_some() {
-            tracing::warn!(%peer, error = %reason, "peer became inactive");
+        let was_active = state.since.take().is_some();
+        if was_active {
             self.observer.inactive(self.peer_id);
+        }
+        if was_active && state.garbled.is_empty() {
+            tracing::warn!(%peer, error = %reason, "peer became inactive");
         } else if state.said.len() == SAID_MAX || state.said.contains(&reason) {
             return;
         } else {

@@ -12,6 +12,7 @@ use crate::codec::StreamKind;
 use crate::handler::{Handler, Observer, OutgoingSnapshot, SnapshotOutcome};
 use crate::identity::Identity;
 use crate::peer::{Peer, Relation};
+use crate::refusals::Refusals;
 use crate::shared::{Shared, Timing};
 use crate::url::{PeerUrlError, parse_all};
 use crate::writer::StreamBody;
@@ -49,7 +50,7 @@ impl Transport {
         observer: Arc<dyn Observer>,
         tokio: Tokio,
     ) -> Transport {
-        let shared = Arc::new(Shared { identity, timing, handler, observer });
+        let shared = Arc::new(Shared { identity, timing, handler, observer, refusals: Refusals::default() });
         Transport { shared, table: Arc::default(), tokio }
     }
 
@@ -129,12 +130,6 @@ impl Transport {
     #[must_use]
     pub fn active_since(&self, id: u64) -> Option<Instant> {
         self.peer(id)?.active_since()
-    }
-
-    /// A peer has opened both of its streams here: nothing that is sent to it goes by post any more.
-    #[must_use]
-    pub fn has_streams(&self, id: u64) -> bool {
-        self.peer(id).is_some_and(|peer| peer.has_streams())
     }
 
     /// Sends messages. Never waits: what has no room is lost, and the handler is told. Messages to 0, to this member and

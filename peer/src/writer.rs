@@ -43,10 +43,6 @@ impl Writer {
         }
     }
 
-    pub(crate) fn is_attached(&self) -> bool {
-        self.queue.lock().is_some()
-    }
-
     /// The peer has opened a stream: it takes the place of the one before.
     pub(crate) fn attach(self: &Arc<Self>) -> StreamBody {
         let queue = Arc::new(Queue::default());
@@ -55,6 +51,7 @@ impl Writer {
             self.end(&before);
         }
         self.status.activate();
+        self.shared.observer.stream_opened(self.peer_id, self.kind);
         StreamBody {
             encoder: StreamEncoder::new(self.kind),
             beat: Box::pin(tokio::time::sleep(self.shared.timing.heartbeat)),
@@ -68,6 +65,7 @@ impl Writer {
         let queue = self.queue.lock().take();
         if let Some(queue) = queue {
             self.end(&queue);
+            self.shared.observer.stream_closed(self.peer_id, self.kind);
         }
     }
 
@@ -89,6 +87,7 @@ impl Writer {
         };
         self.end(queue);
         if was_current {
+            self.shared.observer.stream_closed(self.peer_id, self.kind);
             self.status.deactivate("stream to peer", &"closed");
         }
     }

@@ -8,7 +8,12 @@ use stanchion_disk::{Disk, File, OpenOptions};
 use crate::error::{Error, Result};
 use crate::{Snapshotter, name};
 
-/// A database on its way in. Bytes go to a temporary file as they come; memory stays bounded by the caller's pieces.
+/// Bytes that may be written before they are synced. One sync of a whole database at its end would keep the disk from
+/// everybody else for seconds.
+const UNSYNCED_MAX: u64 = 2 << 20;
+
+/// A database on its way in. Bytes go to a temporary file as they come; memory stays bounded by the caller's pieces, and
+/// what the disk owes by 2 MiB.
 /// Dropping it unfinished removes the file; after a crash [`Snapshotter::open`] does.
 #[derive(Debug)]
 pub struct Receiver {
@@ -18,6 +23,7 @@ pub struct Receiver {
     file: Option<Arc<dyn File>>,
     index: u64,
     written: u64,
+    synced: u64,
 }
 
 impl Receiver {
@@ -27,7 +33,8 @@ impl Receiver {
             let temp = dir.join(format!("tmp{number:06}"));
             match disk.open(&temp, OpenOptions::create_new()) {
                 Ok(file) => {
-                    return Ok(Self { disk, dir: dir.to_owned(), temp, file: Some(file), index, written: 0 });
+                    let dir = dir.to_owned();
+                    return Ok(Self { disk, dir, temp, file: Some(file), index, written: 0, synced: 0 });
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
                 Err(e) => return Err(Error::io("create", &temp)(e)),
@@ -43,6 +50,10 @@ impl Receiver {
         if let Some(file) = &self.file {
             file.write_all_at(piece, self.written).map_err(Error::io("write", &self.temp))?;
             self.written += piece.len() as u64;
+            if self.written - self.synced >= UNSYNCED_MAX {
+                file.sync_data().map_err(Error::io("sync", &self.temp))?;
+                self.synced = self.written;
+            }
         }
         Ok(())
     }

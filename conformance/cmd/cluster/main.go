@@ -27,6 +27,7 @@ const (
 )
 
 func main() {
+	noNamespace := enterNamespace()
 	harness.Run("cluster", func(j *harness.Judge) error {
 		minutes, err := number("CLUSTER_MINUTES", 3)
 		if err != nil {
@@ -37,13 +38,18 @@ func main() {
 			return err
 		}
 		j.Say("CLUSTER_SEED=%d CLUSTER_MINUTES=%d", seed, minutes)
-		// Half of the time for each size.
-		for i, size := range []int{3, 5} {
-			if err := judge(j, size, time.Duration(minutes)*time.Minute/2, seed+uint64(i)); err != nil {
-				return err
-			}
+		proxied := func(n *nemesis) (wires, error) { return newProxies(seed, n.named), nil }
+		wired := func(*nemesis) (wires, error) { return newNamespaces() }
+		if noNamespace != nil {
+			j.Say("network namespaces are left out: none can be made here (%v)", noNamespace)
+			wired = proxied
 		}
-		return nil
+		// Half of the time for each size.
+		half := time.Duration(minutes) * time.Minute / 2
+		if err := judge(j, 3, half, seed, wired); err != nil {
+			return err
+		}
+		return judge(j, 5, half, seed+1, proxied)
 	})
 }
 
@@ -59,35 +65,26 @@ func number(name string, otherwise uint64) (uint64, error) {
 	return n, nil
 }
 
-// newMember is one of ours with a short log, so that members that were away are sent databases too.
-func newMember(dir, name string) (*members.Member, error) {
-	m, err := members.New(dir, name, harness.Ours)
-	if err == nil {
-		m.Flags = []string{"--snapshot-count=500", "--snapshot-catchup-entries=200"}
-	}
-	return m, err
-}
-
-func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error {
+// judge lets a cluster of one size suffer for a while, on wires that `wire` makes.
+func judge(j *harness.Judge, size int, length time.Duration, seed uint64, wire func(*nemesis) (wires, error)) error {
 	dir := j.Temp(fmt.Sprint(size))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	n := &nemesis{
-		judge: j, cluster: &members.Cluster{Dir: dir}, network: newNetwork(seed),
-		ids: map[*members.Member]uint64{}, counts: map[string]int{},
+		judge: j, cluster: &members.Cluster{Dir: dir}, ids: map[*members.Member]uint64{}, counts: map[string]int{},
 	}
+	var err error
+	if n.wires, err = wire(n); err != nil {
+		return err
+	}
+	defer n.wires.end()
 	c := n.cluster
 	for i := range size {
-		m, err := newMember(dir, fmt.Sprintf("m%d", i))
+		m, err := n.newMember(fmt.Sprintf("m%d", i))
 		if err != nil {
 			return err
 		}
-		listener, err := n.behindProxy(m)
-		if err != nil {
-			return err
-		}
-		defer listener.Close()
 		c.Append(m)
 	}
 	small := c.Members()[0]
@@ -109,7 +106,7 @@ func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error 
 		return err
 	}
 	n.trouble(length, seed)
-	what := fmt.Sprintf("%d members", size)
+	what := fmt.Sprintf("%d members on %s", size, n.wires.what())
 	j.Check(n.recovered(), "%s: all serve after %s", what, n.summary())
 	j.Check(answered(l, length), "%s: enough was answered to judge by", what)
 	if err := l.finish(); err != nil {
@@ -121,6 +118,7 @@ func judge(j *harness.Judge, size int, length time.Duration, seed uint64) error 
 	j.Check(err, "%s: %d watchers saw all %d events once and in order; %d acknowledged writes stand where they were acknowledged",
 		what, watchers, events, len(l.recorder.acked))
 	j.Check(c.SameHistory(), "%s: HashKV is the same on all", what)
+	j.Check(judgeClocks(c), "%s: a lease lasts as long as it was granted for while all wall clocks jump by months", what)
 	return nil
 }
 
@@ -137,7 +135,7 @@ func (n *nemesis) trouble(length time.Duration, seed uint64) {
 		}()
 	}
 	hands.Wait()
-	n.network.heal(true)
+	n.heal(true)
 }
 
 // recovered starts what has ended, which nothing but a full disk may have done by itself, and waits for all.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,7 +19,7 @@ import (
 type nemesis struct {
 	judge   *harness.Judge
 	cluster *members.Cluster
-	network *network
+	wires   wires
 	// steady is held by who needs the network as it should be.
 	steady sync.RWMutex
 
@@ -58,13 +56,30 @@ func (n *nemesis) fail(format string, args ...any) {
 	n.errs = append(n.errs, fmt.Errorf(format, args...))
 }
 
-// behindProxy puts the proxy before a member that has not been started.
-func (n *nemesis) behindProxy(m *members.Member) (net.Listener, error) {
-	l, err := n.network.listen(func() uint64 { return n.id(m) }, strings.TrimPrefix(m.Listen, "http://"))
-	if err == nil {
-		m.Peer = "http://" + l.Addr().String()
+// named is the name of the member with an id, "" if that is not known.
+func (n *nemesis) named(id uint64) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for m, known := range n.ids {
+		if known == id {
+			return m.Name
+		}
 	}
-	return l, err
+	return ""
+}
+
+// newMember is one of ours behind a wire, with a clock of its own and a short log, so that members that were away are sent
+// databases too.
+func (n *nemesis) newMember(name string) (*members.Member, error) {
+	m, err := members.New(n.cluster.Dir, name, harness.Ours)
+	if err != nil {
+		return nil, err
+	}
+	m.Flags = []string{"--snapshot-count=500", "--snapshot-catchup-entries=200"}
+	if err := withClock(m); err != nil {
+		return nil, err
+	}
+	return m, n.wires.place(m)
 }
 
 // learnIDs asks all members who they are.
@@ -123,7 +138,7 @@ func (n *nemesis) oneWay(from, to []*members.Member) []link {
 	for _, a := range from {
 		for _, b := range to {
 			if a != b {
-				links = append(links, link{n.id(a), n.id(b)})
+				links = append(links, link{a.Name, b.Name})
 			}
 		}
 	}
@@ -143,8 +158,23 @@ func (n *nemesis) troubleNetwork(ctx context.Context, rng *rand.Rand) {
 		n.steady.RLock()
 		n.oneTrouble(rng)
 		time.Sleep(between(rng, 500*time.Millisecond, 4*time.Second))
-		n.network.heal(rng.IntN(2) == 0)
+		n.heal(rng.IntN(2) == 0)
 		n.steady.RUnlock()
+	}
+}
+
+// heal lets the network be as it should.
+func (n *nemesis) heal(cut bool) {
+	if err := n.wires.heal(cut); err != nil {
+		n.fail("the network does not heal: %w", err)
+	}
+}
+
+// strain puts a trouble on links, and counts it under its name.
+func (n *nemesis) strain(what string, t trouble, links []link) {
+	n.did(what)
+	if err := n.wires.set(t, links...); err != nil {
+		n.fail("%s: %w", what, err)
 	}
 }
 
@@ -152,29 +182,28 @@ func (n *nemesis) oneTrouble(rng *rand.Rand) {
 	all := shuffled(rng, n.cluster.Members())
 	victim := []*members.Member{n.victim(rng)}
 	half := len(all) / 2
+	blocked := trouble{blocked: true}
 	switch rng.IntN(7) {
 	case 0:
-		n.did("isolated member")
-		n.network.set(trouble{blocked: true}, n.both(victim, all)...)
+		n.strain("isolated member", blocked, n.both(victim, all))
 	case 1:
-		n.did("partition")
-		n.network.set(trouble{blocked: true}, n.both(all[:half], all[half:])...)
+		n.strain("partition", blocked, n.both(all[:half], all[half:]))
 	case 2:
-		n.did("member that is not heard")
-		n.network.set(trouble{blocked: true}, n.oneWay(victim, all)...)
+		n.strain("member that is not heard", blocked, n.oneWay(victim, all))
 	case 3:
-		n.did("member that hears nothing")
-		n.network.set(trouble{blocked: true}, n.oneWay(all, victim)...)
+		n.strain("member that hears nothing", blocked, n.oneWay(all, victim))
 	case 4:
 		// Two sides that only one member in the middle still reaches.
-		n.did("bridge")
-		n.network.set(trouble{blocked: true}, n.both(all[:half], all[half+1:])...)
+		n.strain("bridge", blocked, n.both(all[:half], all[half+1:]))
 	case 5:
-		n.did("delay")
-		n.network.set(trouble{delay: between(rng, 10*time.Millisecond, 300*time.Millisecond)}, n.both(all, all)...)
+		if n.wires.delays() {
+			delay := between(rng, 10*time.Millisecond, 300*time.Millisecond)
+			n.strain("delay", trouble{delay: delay}, n.both(all, all))
+			return
+		}
+		fallthrough
 	default:
-		n.did("loss")
-		n.network.set(trouble{loss: 0.02 + 0.2*rng.Float64()}, n.both(all, all)...)
+		n.strain("loss", trouble{loss: 0.02 + 0.2*rng.Float64()}, n.both(all, all))
 	}
 }
 
@@ -188,7 +217,7 @@ func (n *nemesis) troubleProcesses(ctx context.Context, rng *rand.Rand) {
 
 func (n *nemesis) oneFault(rng *rand.Rand) {
 	n.raise()
-	switch rng.IntN(12) {
+	switch rng.IntN(14) {
 	case 0, 1, 2:
 		n.did("kill -9")
 		n.killAndRestart(rng, n.victim(rng))
@@ -209,6 +238,8 @@ func (n *nemesis) oneFault(rng *rand.Rand) {
 	case 10:
 		n.did("rolling restart")
 		n.restartAll()
+	case 11, 12:
+		n.jump(rng)
 	default:
 		n.replace(rng)
 	}
@@ -246,6 +277,16 @@ func (n *nemesis) hang(m *members.Member, times int, stopped, running time.Durat
 	}
 	if err := hang(m.PID(), times, stopped, running); err != nil {
 		n.fail("%s: %w", m, err)
+	}
+}
+
+// jump sets the wall clock of a member, by seconds or by hours.
+func (n *nemesis) jump(rng *rand.Rand) {
+	n.did("clock jump")
+	furthest := []time.Duration{10 * time.Second, 10 * time.Hour}[rng.IntN(2)]
+	m := n.victim(rng)
+	if err := setClock(m, between(rng, -furthest, furthest)); err != nil {
+		n.fail("the clock of %s: %w", m, err)
 	}
 }
 
@@ -294,7 +335,7 @@ func (n *nemesis) replace(rng *rand.Rand) {
 	}
 	n.steady.Lock()
 	defer n.steady.Unlock()
-	n.network.heal(true)
+	n.heal(true)
 	n.raise()
 	for _, m := range all {
 		if err := m.AwaitReady(); err != nil {
@@ -306,12 +347,8 @@ func (n *nemesis) replace(rng *rand.Rand) {
 	n.joined++
 	name := fmt.Sprintf("j%d", n.joined)
 	n.mu.Unlock()
-	fresh, err := newMember(n.cluster.Dir, name)
+	fresh, err := n.newMember(name)
 	if err != nil {
-		n.fail("%w", err)
-		return
-	}
-	if _, err := n.behindProxy(fresh); err != nil {
 		n.fail("%w", err)
 		return
 	}

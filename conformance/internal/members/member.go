@@ -31,6 +31,10 @@ type Member struct {
 	Client string
 	// Flags are given to the process beside those that make it a member.
 	Flags []string
+	// Env is added to the judge's environment.
+	Env []string
+	// Wrap is a command that runs the process, such as one that enters a namespace; it must become the process.
+	Wrap []string
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -84,7 +88,9 @@ func (m *Member) Start(initial, state string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(harness.Tool(m.Release, "etcd"), args...)
+	line := append(append(append([]string(nil), m.Wrap...), harness.Tool(m.Release, "etcd")), args...)
+	cmd := exec.Command(line[0], line[1:]...)
+	cmd.Env = append(os.Environ(), m.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// The member dies with the judge, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -15,7 +15,7 @@ use super::reply;
 use crate::client::{Body, empty, timed_out};
 use crate::codec::{FRAME_LIMIT, StreamKind};
 use crate::handler::SnapshotSink;
-use crate::identity::{Identity, RAFT_TO, SERVER_VERSION, sender_urls};
+use crate::identity::{Identity, RAFT_TO, SERVER_VERSION, sender_id, sender_urls};
 use crate::transport::Transport;
 use crate::writer::never;
 
@@ -30,12 +30,23 @@ pub(super) fn stream(transport: &Transport, rest: &str, headers: &HeaderMap) -> 
     let answered = open_stream(transport, rest, headers);
     let mut response = match answered {
         Ok(response) => response,
-        Err((status, text)) => reply::error(status, &text),
+        Err(refusal) => refuse(transport, headers, "stream", refusal),
     };
     if let Ok(version) = HeaderValue::from_str(&identity.version.to_string()) {
         response.headers_mut().insert(SERVER_VERSION, version);
     }
     reply::of_cluster(response, identity)
+}
+
+/// Logs a refusal, unless that was said, and answers with it.
+fn refuse(
+    transport: &Transport,
+    headers: &HeaderMap,
+    request: &'static str,
+    (status, text): (StatusCode, String),
+) -> Response<Body> {
+    transport.shared().refusals.say(sender_id(headers).unwrap_or(0), request, &text);
+    reply::error(status, &text)
 }
 
 /// The checks come in etcd's order.
@@ -69,6 +80,7 @@ fn open_stream(
         return Err((StatusCode::PRECONDITION_FAILED, "to field mismatch".to_owned()));
     }
     let body = transport.attach(from, kind).ok_or_else(unknown)?;
+    transport.shared().refusals.forget(from);
     Ok(Response::new(body.map_err(never).boxed_unsync()))
 }
 
@@ -76,10 +88,11 @@ fn open_stream(
 pub(super) async fn message(transport: &Transport, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let identity = transport.identity();
-    let response = match admit(transport, &head.headers) {
-        Err((status, text)) => reply::error(status, &text),
+    let taken = match admit(transport, &head.headers) {
+        Err(refusal) => Err(refusal),
         Ok(from) => take_message(transport, from, body).await,
     };
+    let response = taken.unwrap_or_else(|refusal| refuse(transport, &head.headers, "message", refusal));
     reply::of_cluster(response, identity)
 }
 
@@ -94,19 +107,22 @@ fn admit(transport: &Transport, headers: &HeaderMap) -> Result<u64, (StatusCode,
     Ok(from)
 }
 
-async fn take_message(transport: &Transport, from: u64, body: Incoming) -> Response<Body> {
+async fn take_message(
+    transport: &Transport,
+    from: u64,
+    body: Incoming,
+) -> Result<Response<Body>, (StatusCode, String)> {
     let shared = transport.shared();
+    let bad = |text: &str| {
+        shared.observer.receive_failed(from);
+        (StatusCode::BAD_REQUEST, text.to_owned())
+    };
     let mut pieces = Pieces { body, pause: shared.timing.read };
-    let Ok(bytes) = pieces.read_all(FRAME_LIMIT).await else {
-        shared.observer.receive_failed(from);
-        return reply::error(StatusCode::BAD_REQUEST, "error reading raft message");
-    };
+    let read = pieces.read_all(FRAME_LIMIT).await;
+    let bytes = read.map_err(|_| bad("error reading raft message"))?;
     shared.observer.received(from, bytes.len());
-    let Ok(message) = Message::decode(bytes) else {
-        shared.observer.receive_failed(from);
-        return reply::error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-    };
-    process(transport, message, |_| "error processing raft message".to_owned())
+    let message = Message::decode(bytes).map_err(|_| bad("error unmarshalling raft message"))?;
+    Ok(process(transport, message, |_| "error processing raft message".to_owned()))
 }
 
 /// Hands a message to raft. etcd means to answer a refusal with 403 and answers 500, and so closes the connection.
@@ -119,9 +135,11 @@ fn process(
     if message.msg_type.is_local() && message.to != 0 {
         return no_content();
     }
+    let from = message.from;
     match transport.shared().handler.process(message) {
         Ok(()) => no_content(),
         Err(refused) => {
+            transport.shared().refusals.say(from, "message", &refused.to_string());
             let mut response = reply::error(StatusCode::INTERNAL_SERVER_ERROR, &text(&refused));
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
@@ -138,21 +156,21 @@ fn no_content() -> Response<Body> {
 /// A peer sends a database.
 pub(super) async fn snapshot(transport: &Transport, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let response = match admit(transport, &head.headers) {
-        Err((status, text)) => reply::error(status, &text),
+    let taken = match admit(transport, &head.headers) {
+        Err(refusal) => Err(refusal),
         Ok(from) => {
             let shared = transport.shared();
             let started = Instant::now();
             shared.observer.snapshot_receive_started(from);
             let result = take_snapshot(transport, from, body).await;
             shared.observer.snapshot_receive_ended(from, started.elapsed(), result.is_ok());
-            result.unwrap_or_else(|(status, text)| {
-                tracing::warn!(peer = %format_args!("{from:x}"), error = text, "failed to receive database snapshot");
+            if result.is_err() {
                 shared.observer.receive_failed(from);
-                reply::error(status, &text)
-            })
+            }
+            result
         }
     };
+    let response = taken.unwrap_or_else(|refusal| refuse(transport, &head.headers, "snapshot", refusal));
     reply::of_cluster(response, transport.identity())
 }
 

@@ -1,11 +1,9 @@
 //! Members that talk to each other.
 
-use std::time::Duration;
-
 use stanchion_raft::{Entry, Message, MessageType};
 use tokio::net::TcpListener;
 
-use crate::harness::{Event, Node, SOON, introduce, message};
+use crate::harness::{Event, Node, introduce, message};
 
 fn append(from: u64, to: u64, index: u64) -> Message {
     let entry = Entry { term: 3, index: index + 1, data: vec![7; 100].into(), ..Entry::default() };
@@ -38,26 +36,13 @@ async fn messages_go_both_ways_before_and_after_the_streams_are_up() {
 async fn a_burst_on_one_stream_keeps_its_order() {
     let (a, mut b) = (Node::start(1).await, Node::start(2).await);
     introduce(&a, &b);
-    streams_up(&a, &mut b).await;
+    a.until_streams_from(2).await;
     for index in 0..1000 {
         a.transport.send([append(1, 2, index)]);
     }
     for index in 0..1000 {
         assert_eq!(b.next_message().await, append(1, 2, index));
     }
-}
-
-/// Waits until appends of `a` go by stream: posts are slower than the order in which a stream delivers.
-async fn streams_up(a: &Node, b: &mut Node) {
-    let waiting = async {
-        loop {
-            if a.transport.has_streams(b.id) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, waiting).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,20 +53,13 @@ async fn a_member_that_comes_back_is_found_again() {
     let b = Node::on(2, listener).await;
     introduce(&a, &b);
     a.until_observed("active 2").await;
-    drop(b);
+    b.stop().await;
     a.until_observed("inactive 2").await;
     a.transport.send([message(MessageType::Heartbeat, 1, 2, 1)]);
     a.until(|event| *event == Event::Unreachable(2)).await;
-    a.recorder.observed.lock().clear();
+    a.recorder.forget_observed();
 
-    let listener = loop {
-        // The port is free again as soon as the last task of the first member has ended.
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    };
-    let mut b = Node::on(2, listener).await;
+    let mut b = Node::on(2, TcpListener::bind(address).await.unwrap()).await;
     introduce(&a, &b);
     a.until_observed("active 2").await;
     a.transport.send([message(MessageType::Heartbeat, 1, 2, 2)]);
@@ -92,12 +70,13 @@ async fn a_member_that_comes_back_is_found_again() {
 async fn a_removed_member_is_told_and_hears_nothing_more() {
     let (a, mut b) = (Node::start(1).await, Node::start(2).await);
     introduce(&a, &b);
-    a.until_observed("active 2").await;
+    b.until_streams_from(1).await;
     a.recorder.removed.lock().insert(2);
     a.transport.remove_peer(2);
     b.until(|event| *event == Event::RemovedBy(1)).await;
     assert!(a.transport.peer_ids().is_empty());
     // Its posts are refused, and it becomes no remote.
+    b.until_observed("Message stream closed by 1").await;
     b.transport.send([message(MessageType::Vote, 2, 1, 1)]);
     b.until(|event| *event == Event::Unreachable(1)).await;
 }
@@ -119,7 +98,7 @@ async fn somebody_unknown_is_answered_by_post() {
 async fn a_peer_that_takes_nothing_costs_the_others_nothing() {
     let (mut a, mut c) = (Node::start(1).await, Node::start(3).await);
     introduce(&a, &c);
-    streams_up(&a, &mut c).await;
+    a.until_streams_from(3).await;
     // Accepts connections and never reads or answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
@@ -138,22 +117,21 @@ async fn a_peer_that_takes_nothing_costs_the_others_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moved_member_is_dialled_at_its_new_url_and_urls_take_turns() {
-    let (a, mut b) = (Node::start(1).await, Node::start(2).await);
+    let (mut a, mut b) = (Node::start(1).await, Node::start(2).await);
     let dead = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
     a.transport.add_peer(2, &[dead.clone(), b.url.clone()]).unwrap();
-    let waiting = async {
-        let mut index = 0;
-        while b.events.is_empty() {
-            a.transport.send([message(MessageType::Heartbeat, 1, 2, index)]);
-            index += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    // What is sent to the dead URL is lost and reported, and the next one goes to the other URL.
+    let arrived = loop {
+        a.transport.send([message(MessageType::Heartbeat, 1, 2, 0)]);
+        tokio::select! {
+            arrived = b.next_message() => break arrived,
+            () = a.until(|event| *event == Event::Unreachable(2)) => {}
         }
     };
-    tokio::time::timeout(SOON, waiting).await.unwrap();
-    assert_eq!(b.next_message().await.from, 1);
+    assert_eq!(arrived.from, 1);
     assert!(a.transport.update_peer(2, &["https://127.0.0.1:1".to_owned()]).is_err());
     a.transport.update_peer(2, std::slice::from_ref(&b.url)).unwrap();
     a.transport.send([message(MessageType::TimeoutNow, 1, 2, 0)]);

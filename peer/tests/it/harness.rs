@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stanchion_api::etcdserverpb as pb;
+use stanchion_peer::codec::StreamKind;
 use stanchion_peer::{
     Answer, Endpoints, Handler, HashError, HashKv, Identity, LeaseError, MemberInfo, Observer, PeerListener,
     PeerServer, PromoteError, Refused, SnapshotOutcome, SnapshotSink, Timing, Transport, Version,
@@ -15,7 +16,7 @@ use stanchion_peer::{
 use stanchion_raft::{Message, MessageType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) const CLUSTER: u64 = 0xcafe;
 /// Longest wait for something that is going to happen.
@@ -37,7 +38,7 @@ pub(crate) struct Recorder {
     events: mpsc::UnboundedSender<Event>,
     pub(crate) removed: Mutex<BTreeSet<u64>>,
     /// Calls of the observer, as text.
-    pub(crate) observed: Mutex<Vec<String>>,
+    observed: watch::Sender<Vec<String>>,
 }
 
 impl Recorder {
@@ -46,7 +47,12 @@ impl Recorder {
     }
 
     fn observe(&self, what: String) {
-        self.observed.lock().push(what);
+        self.observed.send_modify(|seen| seen.push(what));
+    }
+
+    /// Forgets what the observer was told.
+    pub(crate) fn forget_observed(&self) {
+        self.observed.send_modify(Vec::clear);
     }
 }
 
@@ -90,6 +96,14 @@ impl Observer for Recorder {
 
     fn inactive(&self, peer_id: u64) {
         self.observe(format!("inactive {peer_id:x}"));
+    }
+
+    fn stream_opened(&self, peer_id: u64, kind: StreamKind) {
+        self.observe(format!("{kind:?} stream opened by {peer_id:x}"));
+    }
+
+    fn stream_closed(&self, peer_id: u64, kind: StreamKind) {
+        self.observe(format!("{kind:?} stream closed by {peer_id:x}"));
     }
 
     fn round_trip(&self, peer_id: u64, _: Duration) {
@@ -204,6 +218,7 @@ pub(crate) fn timing() -> Timing {
         probe: Duration::from_millis(50),
         post: Duration::from_secs(5),
         snapshot_stall: Duration::from_secs(5),
+        snapshot_rate: 100 << 20,
     }
 }
 
@@ -223,14 +238,9 @@ pub(crate) struct Node {
     pub(crate) transport: Transport,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    /// Dropping it ends the peer port.
+    stop: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.serving.abort();
-        self.transport.remove_all();
-    }
 }
 
 impl Node {
@@ -245,14 +255,23 @@ impl Node {
             member_id: id,
             events: sender,
             removed: Mutex::default(),
-            observed: Mutex::default(),
+            observed: watch::Sender::default(),
         });
         let tokio = tokio::runtime::Handle::current();
         let transport =
             Transport::new(identity(id, &url), timing(), recorder.clone(), recorder.clone(), tokio);
         let server = PeerServer::new(transport.clone(), Arc::new(Answers));
-        let serving = tokio::spawn(server.serve(PeerListener::Tcp(listener), std::future::pending()));
-        Node { id, url, transport, recorder, events, serving }
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
+        let serving = tokio::spawn(server.serve(PeerListener::Tcp(listener), stopped));
+        Node { id, url, transport, recorder, events, stop, serving }
+    }
+
+    /// Ends the member. Its port is free afterwards.
+    pub(crate) async fn stop(self) {
+        self.transport.remove_all();
+        drop(self.stop);
+        self.serving.await.unwrap();
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -288,13 +307,17 @@ impl Node {
 
     /// Waits until the observer has been told `what`.
     pub(crate) async fn until_observed(&self, what: &str) {
-        let waiting = async {
-            while !self.recorder.observed.lock().iter().any(|seen| seen == what) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let waited = tokio::time::timeout(SOON, waiting).await;
-        assert!(waited.is_ok(), "{what} not among {:?}", self.recorder.observed.lock());
+        let mut observed = self.recorder.observed.subscribe();
+        let told = observed.wait_for(|seen| seen.iter().any(|seen| seen == what));
+        let told = tokio::time::timeout(SOON, told).await.is_ok();
+        assert!(told, "{what} not among {:?}", self.recorder.observed.borrow());
+    }
+
+    /// Waits until nothing goes to `peer_id` by post any more: posts are slower than the order in which a stream delivers.
+    pub(crate) async fn until_streams_from(&self, peer_id: u64) {
+        for kind in [StreamKind::Message, StreamKind::MsgApp] {
+            self.until_observed(&format!("{kind:?} stream opened by {peer_id:x}")).await;
+        }
     }
 }
 

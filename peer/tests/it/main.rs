@@ -3,5 +3,7 @@
 mod codec;
 mod exchange;
 mod harness;
+mod kept;
+mod log;
 mod port;
 mod snapshots;

@@ -4,3 +4,4 @@ mod cluster;
 mod hanging_disk;
 mod scenarios;
 mod snapshots;
+mod tick_advance;

@@ -1,5 +1,7 @@
 //! Rules between settings, in etcd's order and words, and the refusal of features that are not built yet.
 
+use std::collections::BTreeSet;
+
 use super::settings::Settings;
 use super::{Config, Endpoint, Notice, Refusal, duration};
 
@@ -146,6 +148,7 @@ fn initial_cluster(c: &Config) -> Result<(), Refusal> {
     }
     let failed = |error: String| Refusal::fatal("discovery failed").with("error", error);
     let mut own = Vec::new();
+    let mut all = Vec::new();
     for item in c.initial_cluster.split(',').filter(|item| !item.is_empty()) {
         let (name, url) = item
             .split_once('=')
@@ -153,8 +156,9 @@ fn initial_cluster(c: &Config) -> Result<(), Refusal> {
             .ok_or_else(|| failed(format!("empty URL given for {:?}", item.trim_end_matches('='))))?;
         let url = Endpoint::parse(url).map_err(failed)?;
         if name == c.name {
-            own.push(url);
+            own.push(url.clone());
         }
+        all.push((name, url));
     }
     if own.is_empty() {
         return Err(failed(format!(
@@ -177,6 +181,13 @@ fn initial_cluster(c: &Config) -> Result<(), Refusal> {
             "--initial-advertise-peer-urls has {url} but missing from --initial-cluster={}",
             own.join(",")
         )));
+    }
+    // A name that stands twice is a member with two URLs; a URL that stands twice is a mistake.
+    let urls: BTreeSet<&Endpoint> = all.iter().map(|(_, url)| url).collect();
+    if urls.len() < all.len() {
+        let mut list: Vec<String> = all.iter().map(|(name, url)| format!("{name}={url}")).collect();
+        list.sort();
+        return Err(failed(format!("initial cluster {} has duplicate url", list.join(","))));
     }
     Ok(())
 }
@@ -368,6 +379,26 @@ mod tests {
         assert_eq!(
             error(&["--initial-cluster=default=http://localhost:1"]),
             "--initial-cluster has default=http://localhost:1 but missing from \
+             --initial-advertise-peer-urls=http://localhost:2380"
+        );
+    }
+
+    #[test]
+    fn no_two_members_share_a_url_and_a_name_may_have_two() {
+        for list in [
+            "default=http://localhost:2380,b=http://localhost:2380",
+            "b=http://h:1,default=http://localhost:2380,c=http://h:1",
+        ] {
+            let mut sorted: Vec<&str> = list.split(',').collect();
+            sorted.sort_unstable();
+            let expected = format!("initial cluster {} has duplicate url", sorted.join(","));
+            assert_eq!(error(&[&format!("--initial-cluster={list}")]), expected);
+        }
+        run(&["--initial-cluster=default=http://localhost:2380,b=http://h:1,b=http://h:2"]).unwrap();
+        // With the member's own name the second URL must be advertised as well.
+        assert_eq!(
+            error(&["--initial-cluster=default=http://localhost:2380,default=http://h:1"]),
+            "--initial-cluster has default=http://h:1 but missing from \
              --initial-advertise-peer-urls=http://localhost:2380"
         );
     }

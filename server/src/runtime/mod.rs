@@ -410,7 +410,13 @@ async fn hasten_election(handle: Weak<Handle>, ticks: u32) {
     while Instant::now() < deadline {
         tokio::time::sleep(PEERS_LOOK).await;
         let Some(handle) = handle.upgrade() else { return };
-        if handle.shared.connected_since.lock().len() > 1 {
+        let active = handle.shared.connected_since.lock().len();
+        if active > 1 {
+            tracing::info!(
+                forward_ticks = ticks,
+                active_remote_members = active,
+                "initialized peer connections; fast-forwarding election ticks"
+            );
             handle.proposer.send(ToRaft::AdvanceElection(ticks));
             return;
         }

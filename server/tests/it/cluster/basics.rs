@@ -102,30 +102,18 @@ async fn a_member_is_replaced_and_the_removed_one_stops() {
     })
     .await;
     let mut removed = members.pop().unwrap();
-    let status = eventually("the end of the removed member", async || {
-        removed.process.as_mut().unwrap().try_wait().unwrap()
-    })
-    .await;
-    assert_eq!(status.code(), Some(0));
-    removed.process = None;
+    assert_eq!(removed.ended().await.code(), Some(0));
 
     // On its old directory it is told that it was removed, and stops again.
     removed.start();
-    let status = eventually("the second end of the removed member", async || {
-        removed.process.as_mut().unwrap().try_wait().unwrap()
-    })
-    .await;
-    assert_eq!(status.code(), Some(0));
-    removed.process = None;
+    assert_eq!(removed.ended().await.code(), Some(0));
+    assert_eq!(removed.lines(&["has been permanently removed from the cluster"]), 1);
 
     // A list that does not fit is refused before anything is written.
     let mut fresh = joining(dir.path(), &members);
     fresh.start();
-    let status =
-        eventually("the refusal", async || fresh.process.as_mut().unwrap().try_wait().unwrap()).await;
-    assert_eq!(status.code(), Some(1));
-    fresh.process = None;
-    assert!(std::fs::read_to_string(&fresh.log).unwrap().contains("member count is unequal"));
+    assert_eq!(fresh.ended().await.code(), Some(1));
+    assert_eq!(fresh.lines(&["member count is unequal"]), 1);
 
     let url = flag(&fresh, "initial-advertise-peer-urls");
     eventually("the addition", async || {
@@ -156,7 +144,7 @@ async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() 
     members[lagging].start();
     agreed_leader(&members).await;
     assert_eq!(get(&members[lagging], "k3").await, Some("199".to_owned()));
-    assert!(said(&members[lagging], "installed the leader's snapshot"));
+    members[lagging].until_said("installed the leader's snapshot").await;
     all_have_the_same_history(&members).await;
 
     // A learner that starts with nothing, while the log's beginning is long gone.
@@ -175,7 +163,7 @@ async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() 
         cluster.member_promote(pb::MemberPromoteRequest { id: added }).await.ok()
     })
     .await;
-    assert!(said(&learner, "installed the leader's snapshot"));
+    learner.until_said("installed the leader's snapshot").await;
     members.push(learner);
     agreed_leader(&members).await;
     assert_eq!(get(&members[3], "w").await, Some("before".to_owned()));
@@ -190,9 +178,7 @@ async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
     let other = (leader + 1) % 3;
     put(&members[other], "k", "0").await;
     let term = members[other].status().await.unwrap().raft_term;
-    let process = members[leader].process.take().unwrap();
-    let pid = rustix::process::Pid::from_child(&process);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    members[leader].terminate();
     eventually("a write after the hand-over", async || {
         let request = pb::PutRequest { key: "k".into(), value: "1".into(), ..Default::default() };
         members[other].kv().put(request).await.ok()
@@ -200,9 +186,7 @@ async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
     .await;
     // One election, which the old leader has started: nobody had to wait for a timeout.
     assert_eq!(members[other].status().await.unwrap().raft_term, term + 1);
-    let log = std::fs::read_to_string(&members[leader].log).unwrap();
-    assert!(log.contains("leadership transfer starting"));
-    assert!(!log.contains("leadership could not be handed over"), "{log}");
-    let mut process = process;
-    eventually("the end of the old leader", async || process.try_wait().unwrap()).await;
+    members[leader].ended().await;
+    assert!(members[leader].said("leadership transfer starting"));
+    assert!(!members[leader].said("leadership could not be handed over"));
 }

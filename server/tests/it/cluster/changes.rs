@@ -1,6 +1,8 @@
 //! Changes of membership that need the leader, and members that move.
 
 use stanchion_api::etcdserverpb::cluster_client::ClusterClient;
+use stanchion_api::etcdserverpb::downgrade_request::DowngradeAction;
+use stanchion_peer::Asker;
 
 use super::*;
 
@@ -72,4 +74,25 @@ async fn a_member_comes_back_at_another_peer_url() {
     members[third].kill();
     put(&members[moving], "k", "after").await;
     assert_eq!(get(&members[leader], "k").await.as_deref(), Some("after"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_are_told_of_a_downgrade_by_every_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = three(dir.path());
+    agreed_leader(&members).await;
+    let asker = Asker::new(SOON);
+    for (action, expected) in [(DowngradeAction::Enable, true), (DowngradeAction::Cancel, false)] {
+        // Refused until the cluster's version is decided.
+        eventually("the answer to a downgrade", async || {
+            let request = pb::DowngradeRequest { action: action as i32, version: "3.6.0".to_owned() };
+            MaintenanceClient::new(members[0].channel()).downgrade(request).await.ok()
+        })
+        .await;
+        for member in &members {
+            // The answer is linearizable: no member lags behind the one that was asked.
+            let url = flag(member, "listen-peer-urls");
+            assert_eq!(asker.downgrade_enabled(&url).await.unwrap(), expected, "{}", member.name);
+        }
+    }
 }

@@ -66,15 +66,12 @@ async fn cor_1_a_changed_member_does_not_start() {
     // Unchanged it starts.
     members[victim].start();
     agreed_leader(&members).await;
-    assert!(said(&members[victim], "no corruption"));
+    members[victim].until_said("no corruption").await;
     members[victim].stop().await;
     corrupt(&members[victim]);
     members[victim].start();
-    let process = members[victim].process.as_mut().unwrap();
-    let status = eventually("the end of the start", async || process.try_wait().unwrap()).await;
-    assert_eq!(status.code(), Some(1));
-    members[victim].process = None;
-    assert!(said(&members[victim], "found data inconsistency with peers"));
+    assert_eq!(members[victim].ended().await.code(), Some(1));
+    assert!(members[victim].said("found data inconsistency with peers"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

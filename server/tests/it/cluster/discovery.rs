@@ -26,7 +26,7 @@ fn founder(dir: &Path, name: &str, more: &[(&str, &str)]) -> Member {
         ("advertise-client-urls", client.as_str()),
     ];
     let args = own.iter().chain(more).map(|(flag, value)| format!("--{flag}={value}")).collect();
-    Member { name: name.to_owned(), args, client, log: dir.join(format!("{name}.log")), process: None }
+    Member::new(name, args, client)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,11 +41,8 @@ async fn founders_meet_in_a_registry() {
     // Without a size nobody knows when the founders are complete.
     let mut early = founder(dir.path(), "early", &how);
     early.start();
-    let process = early.process.as_mut().unwrap();
-    let status = eventually("the refusal", async || process.try_wait().unwrap()).await;
-    assert_eq!(status.code(), Some(1));
-    early.process = None;
-    assert!(said(&early, "discovery: size key not found"));
+    assert_eq!(early.ended().await.code(), Some(1));
+    assert!(early.said("discovery: size key not found"));
 
     put(&registry, "/_etcd/registry/t1/_config/size", "3").await;
     let mut members: Vec<Member> = ["a", "b", "c"].map(|name| founder(dir.path(), name, &how)).into();
@@ -56,11 +53,8 @@ async fn founders_meet_in_a_registry() {
 
     let mut late = founder(dir.path(), "late", &how);
     late.start();
-    let process = late.process.as_mut().unwrap();
-    let status = eventually("the refusal", async || process.try_wait().unwrap()).await;
-    assert_eq!(status.code(), Some(1));
-    late.process = None;
-    assert!(said(&late, "discovery: cluster is full"));
+    assert_eq!(late.ended().await.code(), Some(1));
+    assert!(late.said("discovery: cluster is full"));
 
     // With a log the registry is not needed any more.
     registry.kill();

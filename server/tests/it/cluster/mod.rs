@@ -7,54 +7,126 @@ mod changes;
 mod corruption;
 mod discovery;
 mod disk;
+mod refusals;
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::etcdserverpb::kv_client::KvClient;
 use stanchion_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
 /// Longest wait for something that is going to happen.
 const SOON: Duration = Duration::from_secs(60);
 
+/// A process, and the thread that reads its log.
+struct Process {
+    child: Child,
+    reader: JoinHandle<()>,
+}
+
 struct Member {
     name: String,
     args: Vec<String>,
     client: String,
-    log: PathBuf,
-    process: Option<Child>,
+    /// What all its processes have said so far.
+    log: watch::Sender<String>,
+    process: Option<Process>,
 }
 
 impl Member {
+    fn new(name: &str, args: Vec<String>, client: String) -> Member {
+        Member { name: name.to_owned(), args, client, log: watch::Sender::default(), process: None }
+    }
+
     fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stanchion"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stanchion"))
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.process = Some(child.unwrap());
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = self.log.clone();
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                log.send_modify(|log| {
+                    log.push_str(&line);
+                    log.push('\n');
+                });
+            }
+        });
+        self.process = Some(Process { child, reader });
+    }
+
+    fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it was started").child.id()
     }
 
     /// SIGKILL.
     fn kill(&mut self) {
-        if let Some(mut child) = self.process.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if let Some(mut process) = self.process.take() {
+            process.child.kill().unwrap();
+            process.child.wait().unwrap();
+            process.reader.join().unwrap();
         }
+    }
+
+    /// SIGTERM.
+    fn terminate(&self) {
+        let pid = Pid::from_child(&self.process.as_ref().expect("it was started").child);
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end of the process, and for the last line of its log.
+    async fn ended(&mut self) -> ExitStatus {
+        let Process { mut child, reader } = self.process.take().expect("it was started");
+        let pid = Pid::from_child(&child);
+        let ending = tokio::task::spawn_blocking(move || {
+            let status = child.wait().unwrap();
+            reader.join().unwrap();
+            status
+        });
+        let Ok(status) = tokio::time::timeout(SOON, ending).await else {
+            kill_process(pid, Signal::KILL).unwrap();
+            panic!("{} has not ended", self.name);
+        };
+        status.unwrap()
     }
 
     /// SIGTERM, and the end of the process.
     async fn stop(&mut self) {
-        let mut process = self.process.take().unwrap();
-        let pid = rustix::process::Pid::from_child(&process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        eventually("the end of a member", async || process.try_wait().unwrap()).await;
+        self.terminate();
+        self.ended().await;
+    }
+
+    /// Has the log said so?
+    fn said(&self, what: &str) -> bool {
+        self.log.borrow().contains(what)
+    }
+
+    /// Lines of the log that say all of this.
+    fn lines(&self, said: &[&str]) -> usize {
+        self.log.borrow().lines().filter(|line| said.iter().all(|what| line.contains(what))).count()
+    }
+
+    /// Waits until the log says so.
+    async fn until_said(&self, what: &str) {
+        let mut log = self.log.subscribe();
+        let saying = log.wait_for(|log| log.contains(what));
+        assert!(tokio::time::timeout(SOON, saying).await.is_ok(), "{} has not said {what:?}", self.name);
     }
 
     /// Changes a flag for the next start.
@@ -86,7 +158,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = self.log.borrow();
             let tail: Vec<&str> = log.lines().rev().take(25).collect();
             eprintln!("--- {}", self.name);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
@@ -124,15 +196,16 @@ fn three_with(dir: &Path, more: &[(&str, &str)]) -> Vec<Member> {
         ];
         let mut args: Vec<String> = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
         args.extend(more.iter().map(|(flag, value)| format!("--{flag}={value}")));
-        let mut member =
-            Member { name: name(i), args, client, log: dir.join(format!("m{i}.log")), process: None };
+        let mut member = Member::new(&name(i), args, client);
         member.start();
         member
     };
     (0..3).map(member).collect()
 }
 
-/// Waits until `check` gives something.
+/// Asks until `check` gives something. What another process knows can only be asked for, and what a cluster refuses for a
+/// while (writes without a leader, changes of membership) only be asked for again: there is nothing to wait on. What ends
+/// or is logged is waited for instead, by [`Member::ended`] and [`Member::until_said`].
 async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
@@ -149,7 +222,7 @@ async fn agreed_leader(members: &[Member]) -> usize {
     eventually("one leader", async || {
         let mut leaders = Vec::new();
         let mut ids = Vec::new();
-        for (at, member) in members.iter().enumerate().filter(|(_, member)| member.process.is_some()) {
+        for (at, member) in members.iter().enumerate().filter(|(_, member)| member.runs()) {
             let status = member.status().await?;
             ids.push((at, status.header?.member_id));
             leaders.push(status.leader);
@@ -192,11 +265,6 @@ async fn id_of(member: &Member) -> u64 {
     eventually("a status", async || member.status().await).await.header.unwrap().member_id
 }
 
-/// Has the member's log said so?
-fn said(member: &Member, what: &str) -> bool {
-    std::fs::read_to_string(&member.log).unwrap().contains(what)
-}
-
 fn flag(member: &Member, name: &str) -> String {
     let prefix = format!("--{name}=");
     member.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).unwrap().to_owned()
@@ -224,5 +292,5 @@ fn joining(dir: &Path, others: &[Member]) -> Member {
         ("election-timeout", "500".to_owned()),
     ];
     let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
-    Member { name: "m3".to_owned(), args, client, log: dir.join("m3.log"), process: None }
+    Member::new("m3", args, client)
 }

@@ -1,0 +1,143 @@
+//! Members that do not fit: each is refused in etcd's words, which its log has once.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::*;
+
+/// One request written by hand, and all of its answer.
+fn request(member: &Member, line: &str, headers: &[(&str, &str)]) -> String {
+    let url = flag(member, "listen-peer-urls");
+    let address = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The value of a text field in the first line of a log that says this.
+fn field(member: &Member, line: &str, name: &str) -> String {
+    let log = member.log.borrow();
+    let line = log.lines().find(|known| known.contains(line)).unwrap();
+    let (_, rest) = line.split_once(&format!("\"{name}\":\"")).unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_another_cluster_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = three(dir.path());
+    agreed_leader(&members).await;
+    // It believes to found a cluster with one of ours: other members, and so another cluster.
+    let mut stranger = joining(dir.path(), &members);
+    let (own, others) =
+        (flag(&stranger, "initial-advertise-peer-urls"), flag(&members[0], "initial-advertise-peer-urls"));
+    stranger.set("initial-cluster", &format!("m3={own},m0={others}"));
+    stranger.set("initial-cluster-state", "new");
+    stranger.start();
+    stranger.until_said("cluster ID mismatch").await;
+    members[0].until_said("cluster ID mismatch").await;
+    // It goes on trying, and so do we in its name.
+    let id = field(&members[0], "cluster ID mismatch", "peer");
+    for _ in 0..20 {
+        let headers = [
+            ("X-Server-From", id.as_str()),
+            ("X-Server-Version", "3.7.0"),
+            ("X-Min-Cluster-Version", "3.0.0"),
+            ("X-Etcd-Cluster-ID", "1"),
+        ];
+        let answer = request(&members[0], &format!("GET /raft/stream/message/{id}"), &headers);
+        assert!(answer.starts_with("HTTP/1.1 412 ") && answer.contains("cluster ID mismatch"), "{answer}");
+    }
+    assert_eq!(members[0].lines(&["refused a peer's request", "stream", "cluster ID mismatch"]), 1);
+    for stream in ["message stream from peer", "msgapp stream from peer"] {
+        assert!(stranger.lines(&["peer is not reached", stream, "cluster ID mismatch"]) <= 1);
+    }
+    put(&members[1], "k", "ours go on").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_whose_directory_is_gone_does_not_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path());
+    agreed_leader(&members).await;
+    put(&members[2], "k", "1").await;
+    members[2].kill();
+    std::fs::remove_dir_all(flag(&members[2], "data-dir")).unwrap();
+    members[2].start();
+    assert_eq!(members[2].ended().await.code(), Some(1));
+    assert_eq!(members[2].lines(&["has already been bootstrapped"]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = format!("http://127.0.0.1:{}", ports(1)[0]);
+    let mut member = joining(dir.path(), &[]);
+    let own = flag(&member, "initial-advertise-peer-urls");
+    for (list, said) in [
+        (format!("m3={own},b={nobody},c={nobody}"), "has duplicate url"),
+        (format!("b={nobody}"), "couldn't find local name"),
+        (format!("m3={nobody}"), "but missing from --initial-advertise-peer-urls"),
+        (format!("m3={own},b={nobody}"), "cannot fetch cluster info from peer urls"),
+    ] {
+        member.set("initial-cluster", &list);
+        member.start();
+        assert_eq!(member.ended().await.code(), Some(1), "{said}");
+        assert_eq!(member.lines(&[said]), 1, "{said}");
+    }
+    assert!(!Path::new(&flag(&member, "data-dir")).join("member/wal").exists(), "nothing was founded");
+}
+
+/// Somebody who answers questions as a member of a cluster of another version would, on a thread of its own.
+fn member_of_version(version: &'static str, members: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let members = members.replace("URL", &url);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut seen = Vec::new();
+            let mut buf = [0; 1024];
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buf) {
+                    Ok(count) if count > 0 => seen.extend_from_slice(&buf[..count]),
+                    _ => break,
+                }
+            }
+            let body = match String::from_utf8_lossy(&seen).split(' ').nth(1) {
+                Some("/members") => members.clone(),
+                Some("/version") => format!(r#"{{"etcdserver":"3.8.0","etcdcluster":"{version}"}}"#),
+                _ => "false".to_owned(),
+            };
+            let head =
+                format!("Content-Length: {}\r\nX-Etcd-Cluster-ID: cafe\r\nConnection: close", body.len());
+            // Who asked may have gone.
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_cluster_that_does_not_fit_is_not_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    for (version, given, said) in [
+        ("3.8.0", "OWN", "incompatible with current running cluster"),
+        ("not decided", "OWN", "incompatible with current running cluster"),
+        ("3.7.0", "http://127.0.0.1:1", "error validating peerURLs: unmatched member"),
+    ] {
+        let mut member = joining(dir.path(), &[]);
+        let own = flag(&member, "initial-advertise-peer-urls");
+        let given = given.replace("OWN", &own);
+        let members = format!(
+            r#"[{{"id":1,"peerURLs":["URL"],"name":"a"}},{{"id":2,"peerURLs":["{given}"],"name":""}}]"#
+        );
+        let other = member_of_version(version, members);
+        member.set("initial-cluster", &format!("m3={own},a={other}"));
+        member.start();
+        assert_eq!(member.ended().await.code(), Some(1), "{version}");
+        assert_eq!(member.lines(&[said]), 1, "{said}");
+    }
+}
