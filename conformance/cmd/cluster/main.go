@@ -29,7 +29,7 @@ const (
 func main() {
 	noNamespace := enterNamespace()
 	harness.Run("cluster", func(j *harness.Judge) error {
-		minutes, err := number("CLUSTER_MINUTES", 3)
+		seconds, err := number("CLUSTER_SECONDS", 180)
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		j.Say("CLUSTER_SEED=%d CLUSTER_MINUTES=%d", seed, minutes)
+		j.Say("CLUSTER_SEED=%d CLUSTER_SECONDS=%d", seed, seconds)
 		proxied := func(n *nemesis) (wires, error) { return newProxies(seed, n.named), nil }
 		wired := func(*nemesis) (wires, error) { return newNamespaces() }
 		if noNamespace != nil {
@@ -45,7 +45,7 @@ func main() {
 			wired = proxied
 		}
 		// Half of the time for each size.
-		half := time.Duration(minutes) * time.Minute / 2
+		half := time.Duration(seconds) * time.Second / 2
 		if err := judge(j, 3, half, seed, wired); err != nil {
 			return err
 		}

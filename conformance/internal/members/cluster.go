@@ -225,10 +225,8 @@ func (c *Cluster) Replace(place int, fresh *Member, asLearner bool) error {
 	if err := c.Change(asked, limit, "remove", RemoveFrom(status.Header.MemberId)); err != nil {
 		return err
 	}
-	select {
-	case <-old.Exited():
-	case <-time.After(20 * time.Second):
-		return fmt.Errorf("%s was removed and has not stopped", old)
+	if err := old.AwaitExit(20 * time.Second); err != nil {
+		return fmt.Errorf("it was removed: %w", err)
 	}
 	var id uint64
 	if err := c.Change(asked, limit, "add", AddTo(fresh, asLearner, &id)); err != nil {

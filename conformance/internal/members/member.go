@@ -150,13 +150,23 @@ func (m *Member) Kill() {
 // Stop asks the process to end and waits for it.
 func (m *Member) Stop() error {
 	_ = m.Signal(syscall.SIGTERM)
-	select {
-	case <-m.Exited():
-		return nil
-	case <-time.After(30 * time.Second):
+	err := m.AwaitExit(30 * time.Second)
+	if err != nil {
 		m.Kill()
-		return fmt.Errorf("%s did not end within 30 s of SIGTERM", m)
 	}
+	return err
+}
+
+// AwaitExit waits for the end of the process.
+func (m *Member) AwaitExit(limit time.Duration) error {
+	return Retry(limit, func() error {
+		select {
+		case <-m.Exited():
+			return nil
+		case <-time.After(time.Second):
+			return fmt.Errorf("%s did not end within %s", m, limit)
+		}
+	})
 }
 
 // Connect gives a client of this member alone.
@@ -181,15 +191,20 @@ func (m *Member) With(limit time.Duration, call func(context.Context, *clientv3.
 	return call(ctx, c)
 }
 
+// longestTry is what one call and the pause behind it may count for: what goes beyond it is time in which this process, and
+// with it the members that it started, stood still, as when the machine is wanted for something else.
+const longestTry = 12 * time.Second
+
 // Retry repeats a call that may fail for a while, as during an election.
 func Retry(limit time.Duration, call func() error) error {
-	deadline := time.Now().Add(limit)
 	for {
+		began := time.Now()
 		err := call()
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || limit <= 0 {
 			return err
 		}
 		time.Sleep(50 * time.Millisecond)
+		limit -= min(time.Since(began), longestTry)
 	}
 }
 
