@@ -104,11 +104,13 @@ impl Handler for Inbox {
     }
 
     fn removed_by(&self, peer_id: u64) {
-        tracing::error!(
-            peer = %format_args!("{peer_id:x}"),
-            "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
-        );
-        self.shared.removed.send_replace(true);
+        // Every peer says so, on every stream.
+        if !self.shared.removed.send_replace(true) {
+            tracing::error!(
+                peer = %format_args!("{peer_id:x}"),
+                "the member has been permanently removed from the cluster; the data-dir used by this member must be removed"
+            );
+        }
     }
 
     fn receive_snapshot(&self, message: &Message) -> io::Result<Box<dyn SnapshotSink>> {
