@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"stanchion.invalid/conformance/internal/members"
 )
 
 // A disk that hangs is made by stopping the one thread that writes the log, as the kernel would while the disk does not
@@ -36,10 +38,17 @@ func threadNamed(pid int, name string) (int, error) {
 	return 0, fmt.Errorf("process %d has no thread %q", pid, name)
 }
 
-// hang stops the log writer of a process for a while. The process may be killed meanwhile.
+// hang stops the log writer of a process for a while. The process may be starting, or be killed meanwhile.
 func hang(pid int, times int, stopped, running time.Duration) error {
-	tid, err := threadNamed(pid, logWriter)
+	var tid int
+	err := members.Retry(10*time.Second, func() (err error) {
+		tid, err = threadNamed(pid, logWriter)
+		return err
+	})
 	if err != nil {
+		if _, gone := os.Stat(fmt.Sprintf("/proc/%d/task/%d", pid, pid)); gone != nil {
+			return nil
+		}
 		return err
 	}
 	// The tracer is a thread, not a process.

@@ -246,7 +246,7 @@ func (n *nemesis) oneFault(rng *rand.Rand) {
 }
 
 func (n *nemesis) restart(m *members.Member) {
-	if err := m.Start(n.cluster.Initial(), "new"); err != nil {
+	if err := m.Restart(n.cluster.Initial()); err != nil {
 		n.fail("%s does not start: %w", m, err)
 	}
 }

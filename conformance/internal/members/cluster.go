@@ -233,7 +233,7 @@ func (c *Cluster) Replace(place int, fresh *Member, asLearner bool) error {
 		return err
 	}
 	c.Put(place, fresh)
-	if err := fresh.Start(c.Initial(), "existing"); err != nil {
+	if err := fresh.Join(c.Initial()); err != nil {
 		return err
 	}
 	if asLearner {

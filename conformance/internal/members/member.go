@@ -39,6 +39,7 @@ type Member struct {
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	exited chan struct{}
+	state  string
 }
 
 // FreePort asks the system for a port that nobody listens on.
@@ -104,8 +105,32 @@ func (m *Member) Start(initial, state string) error {
 	}()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.cmd, m.exited = cmd, exited
+	m.cmd, m.exited, m.state = cmd, exited, state
 	return nil
+}
+
+// Restart starts the process again as it was started first: who joined a cluster must not found one of its own, should it
+// have got no further than being refused.
+func (m *Member) Restart(initial string) error {
+	m.mu.Lock()
+	state := m.state
+	m.mu.Unlock()
+	return m.Start(initial, state)
+}
+
+// Join starts a member that was added. Whom it asks may not have heard of that yet, and so it may be refused a few times.
+func (m *Member) Join(initial string) error {
+	for range 10 {
+		if err := m.Start(initial, "existing"); err != nil {
+			return err
+		}
+		select {
+		case <-m.Exited():
+		case <-time.After(2 * time.Second):
+			return nil
+		}
+	}
+	return fmt.Errorf("%s cannot join:\n%s", m, m.LastLines())
 }
 
 // Exited is closed when the process that was started last has ended.
