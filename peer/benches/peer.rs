@@ -133,7 +133,7 @@ impl Endpoints for Unasked {
     }
 
     fn version(&self) -> VersionInfo {
-        VersionInfo::default()
+        VersionInfo { etcdserver: String::new(), etcdcluster: String::new(), storage: String::new() }
     }
 
     fn promote(&self, _: u64, _: Option<String>) -> Answer<Vec<MemberInfo>, PromoteError> {
