@@ -123,7 +123,7 @@ pub struct MemStorage {
 }
 
 impl MemStorage {
-    /// An empty log.
+    /// An empty log (paper, figure 2: the first index is 1).
     #[must_use]
     pub fn new() -> Self {
         Self::default()

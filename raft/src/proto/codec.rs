@@ -60,7 +60,7 @@ impl Entry {
             + if self.data.is_empty() { 0 } else { delimited_len(self.data.len()) }
     }
 
-    /// Appends the always-present form, the one of the write-ahead log.
+    /// Appends `raftpb.Entry` in its always-present form, the one of the write-ahead log.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         put_uint(out, 1, self.entry_type as u64);
         put_uint(out, 2, self.term);
@@ -70,7 +70,7 @@ impl Entry {
         }
     }
 
-    /// The always-present form.
+    /// `raftpb.Entry` in its always-present form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_len());
@@ -99,7 +99,7 @@ impl Entry {
         }
     }
 
-    /// Reads any generation's form; `data` shares `buf`.
+    /// Reads `raftpb.Entry` in any generation's form; `data` shares `buf`.
     ///
     /// # Errors
     /// The bytes are not an entry.
@@ -144,7 +144,7 @@ impl ConfState {
         out
     }
 
-    /// Reads any generation's form.
+    /// Reads `raftpb.ConfState` in any generation's form.
     ///
     /// # Errors
     /// The bytes are not a configuration.
@@ -213,7 +213,7 @@ impl Snapshot {
         out
     }
 
-    /// Reads any generation's form; `data` shares `buf`.
+    /// Reads `raftpb.Snapshot` in any generation's form; `data` shares `buf`.
     ///
     /// # Errors
     /// The bytes are not a snapshot.
@@ -250,7 +250,7 @@ impl HardState {
         out
     }
 
-    /// Reads any generation's form.
+    /// Reads `raftpb.HardState` in any generation's form.
     ///
     /// # Errors
     /// The bytes are not a hard state.
@@ -286,7 +286,7 @@ impl ConfChange {
         out
     }
 
-    /// Reads any generation's form; `context` shares `buf`.
+    /// Reads `raftpb.ConfChange` in any generation's form; `context` shares `buf`.
     ///
     /// # Errors
     /// The bytes are not a configuration change.
@@ -346,7 +346,7 @@ impl ConfChangeV2 {
         out
     }
 
-    /// Reads any generation's form; `context` shares `buf`.
+    /// Reads `raftpb.ConfChangeV2` in any generation's form; `context` shares `buf`.
     ///
     /// # Errors
     /// The bytes are not a configuration change.
@@ -450,7 +450,7 @@ impl Message {
         }
     }
 
-    /// Reads any generation's form; payloads share `buf`. An empty snapshot, which old generations put into every
+    /// Reads `raftpb.Message` in any generation's form; payloads share `buf`. An empty snapshot, which old generations put into every
     /// message, is read as none.
     ///
     /// # Errors

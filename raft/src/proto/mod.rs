@@ -140,7 +140,7 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// All types, in the order of their numbers.
+    /// All types, in the order of their numbers in `raftpb.MessageType`.
     pub const ALL: [Self; 24] = [
         Self::Hup,
         Self::Beat,
@@ -247,7 +247,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of type `msg_type` to `to`, everything else at its default.
+    /// A `raftpb.Message` of type `msg_type` to `to`, everything else at its default.
     #[must_use]
     pub fn new(msg_type: MessageType, to: u64) -> Self {
         Self { msg_type, to, ..Self::default() }
@@ -318,7 +318,7 @@ pub struct ConfState {
 }
 
 impl ConfState {
-    /// A configuration of `voters` and `learners`.
+    /// A configuration of `voters` and `learners` that is not joint (thesis, 4.1; learners: 4.2.1).
     #[must_use]
     pub fn new(voters: &[u64], learners: &[u64]) -> Self {
         Self { voters: voters.to_vec(), learners: learners.to_vec(), ..Self::default() }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// Why bytes are not a message.
+/// Why bytes are not a message of `raftpb`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The input ends inside a value.

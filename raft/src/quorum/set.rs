@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 pub struct IdSet(SmallVec<[u64; 7]>);
 
 impl IdSet {
-    /// True when `id` is in it.
+    /// True when `id` is in it (a server of the configuration: paper, 6).
     #[must_use]
     pub fn contains(&self, id: u64) -> bool {
         self.0.binary_search(&id).is_ok()
@@ -27,7 +27,7 @@ impl IdSet {
         true
     }
 
-    /// Number of IDs.
+    /// Number of IDs (the n of which a quorum is a majority: paper, 5.1).
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

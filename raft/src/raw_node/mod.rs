@@ -239,12 +239,12 @@ impl<S: Storage> RawNode<S> {
         self.raft.set_randomized_timeout(ticks);
     }
 
-    /// Switches the trace of decisions on or off.
+    /// Switches the trace of decisions on or off (paper, 5, unless an event says otherwise).
     pub fn set_tracing(&mut self, on: bool) {
         self.raft.set_tracing(on);
     }
 
-    /// Takes the decisions traced since the last call.
+    /// Takes the decisions traced since the last call (paper, 5, unless an event says otherwise).
     pub fn take_trace(&mut self) -> Vec<TraceEvent> {
         self.raft.take_trace()
     }

@@ -51,7 +51,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Counts up from 1.
+    /// Counts up from 1. etcd's library has no number and relies on the order of `Ready` and `Advance`.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number

@@ -67,7 +67,7 @@ impl Inflights {
         self.window.len()
     }
 
-    /// True when nothing is in flight.
+    /// True when nothing is in flight (pipelining: thesis, 10.2.1).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()

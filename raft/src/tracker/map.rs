@@ -50,19 +50,19 @@ impl ProgressMap {
         }
     }
 
-    /// Number of peers, this node included.
+    /// Number of peers, this node included (`nextIndex` and `matchIndex` of each: paper, figure 2).
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// True when nobody is tracked.
+    /// True when nobody is tracked: there is no configuration yet (paper, 6).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// ID and progress in ID order.
+    /// ID and progress in ID order (paper, figure 2).
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Progress)> {
         self.0.iter().map(|(id, p)| (*id, p))
     }
