@@ -64,14 +64,25 @@ func New(dir, name, release string) (*Member, error) {
 		return nil, err
 	}
 	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
-	m := &Member{
+	return &Member{
 		Name: name, Release: release, Dir: dir + "/" + name,
-		Peer: url(peer), Listen: url(peer), Client: url(client),
-	}
+		Peer: url(peer), Listen: url(peer), Client: url(client), Flags: flags(release),
+	}, nil
+}
+
+func flags(release string) []string {
 	if release == harness.Ours {
-		m.Flags = []string{"--hold-cluster-version"}
+		return []string{"--hold-cluster-version"}
 	}
-	return m, nil
+	return nil
+}
+
+// Heir is the same member as another release: with its name, directory and addresses. Nothing is started or stopped.
+func (m *Member) Heir(release string) *Member {
+	return &Member{
+		Name: m.Name, Release: release, Dir: m.Dir, Peer: m.Peer, Listen: m.Listen, Client: m.Client,
+		Flags: flags(release), Env: m.Env, Wrap: m.Wrap,
+	}
 }
 
 func (m *Member) String() string { return m.Name + " (" + m.Release + ")" }
