@@ -180,6 +180,8 @@ async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
     put(&members[other], "k", "0").await;
     let term = members[other].status().await.unwrap().raft_term;
     members[leader].terminate();
+    // Until then the old leader may take writes.
+    members[leader].ended().await;
     eventually("a write after the hand-over", async || {
         let request = pb::PutRequest { key: "k".into(), value: "1".into(), ..Default::default() };
         members[other].kv().put(request).await.ok()
@@ -187,7 +189,6 @@ async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
     .await;
     // One election, which the old leader has started: nobody had to wait for a timeout.
     assert_eq!(members[other].status().await.unwrap().raft_term, term + 1);
-    members[leader].ended().await;
     assert!(members[leader].said("leadership transfer starting"));
     assert!(!members[leader].said("leadership could not be handed over"));
 }
