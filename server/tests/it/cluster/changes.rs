@@ -44,6 +44,34 @@ async fn clu_8_any_member_promotes_a_learner() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_all_others_goes_on_alone_with_its_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path());
+    let leader = agreed_leader(&members).await;
+    put(&members[leader], "k", "kept").await;
+    for member in &mut members {
+        member.kill();
+    }
+    let survivor = &mut members[leader];
+    let flags = survivor.args.len();
+    survivor.args.push("--force-new-cluster".to_owned());
+    survivor.start();
+    agreed_leader(std::slice::from_ref(survivor)).await;
+    assert_eq!(get(survivor, "k").await, Some("kept".to_owned()));
+    put(survivor, "k", "alone").await;
+    survivor.stop().await;
+
+    // The cluster stays as it is without the flag, and can grow again.
+    survivor.args.truncate(flags);
+    survivor.start();
+    agreed_leader(std::slice::from_ref(survivor)).await;
+    assert_eq!(get(survivor, "k").await, Some("alone".to_owned()));
+    let mut cluster = ClusterClient::new(survivor.channel());
+    let list = cluster.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap().into_inner();
+    assert_eq!(list.members.iter().map(|member| &member.name).collect::<Vec<_>>(), [&survivor.name]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_comes_back_at_another_peer_url() {
     let dir = tempfile::tempdir().unwrap();
     let mut members = three(dir.path());
