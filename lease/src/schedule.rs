@@ -78,7 +78,8 @@ impl Lessor {
             return;
         }
         self.queues.next_round_ms = now_ms.saturating_add(ROUND_MS);
-        self.find_expired(now_ms);
+        // At the very end of the clock a lease that is offered would be due again at once.
+        self.find_expired(now_ms.min(u64::MAX - 1));
         self.find_checkpoints(now_ms);
     }
 

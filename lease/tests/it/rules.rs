@@ -136,6 +136,14 @@ fn lse_12_expired_leases_come_in_batches_and_again_until_they_are_gone() {
 }
 
 #[test]
+fn lse_12_a_lease_is_in_a_batch_once_even_at_the_end_of_the_clock() {
+    let mut lessor = primary(Config::default());
+    lessor.grant(0, 1, 2).unwrap();
+    lessor.grant(0, 2, 2).unwrap();
+    assert_eq!(expired_at(&mut lessor, u64::MAX), [1, 2]);
+}
+
+#[test]
 fn lse_12_no_more_is_looked_for_while_batches_wait() {
     let mut lessor = primary(Config { retry_ms: 1_000_000, ..Config::default() });
     let all = (EXPIRED_BATCH_MAX * (EXPIRED_BATCHES_MAX + 2)) as i64;

@@ -216,7 +216,9 @@ impl World {
         if self.expired.len() == EXPIRED_BATCHES_MAX {
             return;
         }
-        let (now_ms, again_ms) = (self.now_ms, self.now_ms.saturating_add(self.config.retry_ms.max(1)));
+        // In the last millisecond of the clock nothing comes again.
+        let now_ms = self.now_ms.min(u64::MAX - 1);
+        let again_ms = now_ms.saturating_add(self.config.retry_ms.max(1));
         let mut batch = BTreeMap::new();
         for (&id, lease) in &mut self.leases {
             let due_ms = lease.retry_ms.or(lease.deadline_ms).expect("a primary counts time");
