@@ -37,8 +37,8 @@ pub(crate) enum ToRaft {
     SnapshotStarted { member_id: u64, index: u64 },
     /// The transfer of a database to this member has ended.
     SnapshotSent { member_id: u64, delivered: bool },
-    /// Mark the log where it is applied.
-    Mark,
+    /// Mark the log where it is applied, and say when that is durable.
+    Mark(oneshot::Sender<()>),
     /// The next election may come so many ticks earlier, if no leader is known.
     AdvanceElection(u32),
     /// Hand leadership to this member.
@@ -89,6 +89,9 @@ pub(super) struct RaftLoop {
     /// Confirmed reads by the index that must be applied.
     granted: BTreeMap<u64, Vec<oneshot::Sender<Result<(), Refusal>>>>,
     applied: u64,
+    /// Marks that are not durable yet, and who waits until none is left.
+    releasing: usize,
+    marks: Vec<oneshot::Sender<()>>,
     /// What the others have been told of `Consensus::reads_are_free`.
     reads_are_free: bool,
     metrics: Arc<Metrics>,
@@ -129,6 +132,8 @@ impl RaftLoop {
             reads: BTreeMap::new(),
             granted: BTreeMap::new(),
             applied,
+            releasing: 0,
+            marks: Vec::new(),
             reads_are_free: false,
             metrics,
             counted_leader: 0,
@@ -261,7 +266,10 @@ impl RaftLoop {
             ToRaft::SnapshotSent { member_id, delivered } => {
                 self.consensus.handle_snapshot_sent(member_id, delivered);
             }
-            ToRaft::Mark => self.consensus.mark_now()?,
+            ToRaft::Mark(done) => {
+                self.consensus.mark_now()?;
+                self.marks.push(done);
+            }
             ToRaft::AdvanceElection(ticks) => self.consensus.advance_election(ticks)?,
             ToRaft::TransferLeader(target) => self.consensus.transfer_leader(target)?,
             ToRaft::Matched(member_id, reply) => {
@@ -289,7 +297,10 @@ impl RaftLoop {
                 }
                 self.answer_reads();
             }
-            ToRaft::Released(release) => self.consensus.handle_released(&release)?,
+            ToRaft::Released(release) => {
+                self.releasing -= 1;
+                self.consensus.handle_released(&release)?;
+            }
             ToRaft::Stop => unreachable!("taken before"),
         }
         Ok(())
@@ -348,7 +359,14 @@ impl RaftLoop {
             }
         }
         if let Some(release) = outputs.release {
+            self.releasing += 1;
             let _ = self.to_committer.send(ToCommitter::Release(release));
+        }
+        if self.releasing == 0 {
+            for done in self.marks.drain(..) {
+                // Who has gone needs no answer.
+                let _ = done.send(());
+            }
         }
         self.answer_reads();
         Ok(outputs.apply)

@@ -11,6 +11,7 @@ use stanchion_mvcc::{Applied, schema};
 use stanchion_replica::version::{
     Known, Version, downgrade_is_over, next_cluster_version, next_storage_version,
 };
+use tokio::sync::oneshot;
 
 use super::handle::Handle;
 use super::raft_loop::ToRaft;
@@ -61,7 +62,7 @@ pub(super) async fn look(handle: &Arc<Handle>) -> Result<(), Refusal> {
             tracing::info!("the cluster has been downgraded");
         }
     }
-    bring_storage(handle);
+    bring_storage(handle).await;
     Ok(())
 }
 
@@ -82,7 +83,7 @@ fn known(handle: &Handle) -> Known {
 }
 
 /// A held version never rises, so that the release that wrote the directory can take it back.
-fn bring_storage(handle: &Handle) {
+async fn bring_storage(handle: &Handle) {
     let versions = handle.versions();
     let read = |text: &Option<String>| text.as_deref().and_then(Version::parse);
     let (cluster, stored) = (read(&versions.cluster), read(&versions.storage));
@@ -94,12 +95,17 @@ fn bring_storage(handle: &Handle) {
     if handle.store.now().applied() == Applied::default() {
         return;
     }
+    // Entries in another release's words are left behind a mark: the release that comes next need not read them. The mark
+    // comes first, as a stop between the two would leave a version whose release cannot read the log.
+    let (done, marked) = oneshot::channel();
+    handle.proposer.send(ToRaft::Mark(done));
+    if marked.await.is_err() {
+        return;
+    }
     let text = next.map(Version::full);
     let store = handle.store.now();
     let mut txn = store.write();
     schema::put_storage_version(&mut txn, text.as_deref());
     let _ = txn.end();
-    // Entries in another release's words are left behind a mark: the release that comes next need not read them.
-    handle.proposer.send(ToRaft::Mark);
     tracing::info!(new_storage_version = text.as_deref().unwrap_or("3.5.0"), "updated storage version");
 }
