@@ -36,11 +36,11 @@ type Etcd struct {
 
 // Start starts a member on a data directory and waits until it answers a linearizable read.
 func Start(release, dataDir string, flags ...string) (*Etcd, error) {
-	ports, err := freePorts(1)
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	return StartAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", ports[0]), flags...)
+	return StartAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", port), flags...)
 }
 
 // StartAt starts a member whose clients connect to a given address.
@@ -58,15 +58,15 @@ func StartAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
 
 // Launch starts a member and does not wait for it.
 func Launch(release, dataDir string, flags ...string) (*Etcd, error) {
-	ports, err := freePorts(1)
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	return launchAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", ports[0]), flags...)
+	return launchAt(release, dataDir, fmt.Sprintf("127.0.0.1:%d", port), flags...)
 }
 
 func launchAt(release, dataDir, address string, flags ...string) (*Etcd, error) {
-	ports, err := freePorts(1)
+	peer, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func launchAt(release, dataDir, address string, flags ...string) (*Etcd, error) 
 	args := append([]string{
 		"--name=judge", "--data-dir=" + dataDir, "--logger=zap",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", ports[0]),
+		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", peer),
 		"--initial-advertise-peer-urls=" + PeerURL, "--initial-cluster=judge=" + PeerURL,
 		"--initial-cluster-token=conformance",
 	}, flags...)
@@ -216,26 +216,6 @@ func (e *Etcd) lastLogLines(n int) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return "    " + strings.Join(lines[max(0, len(lines)-n):], "\n    ")
-}
-
-// freePorts asks the system for ports that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // State is everything a client can see of a member: each pair with its revisions and lease, and the store's hash.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -42,24 +41,14 @@ type Member struct {
 	state  string
 }
 
-// FreePort asks the system for a port that nobody listens on.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 // New names a member and finds ports for it; nothing is started. Ours keep the cluster's version, so that the way back to
 // another release stays open.
 func New(dir, name, release string) (*Member, error) {
-	peer, err := FreePort()
+	peer, err := harness.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	client, err := FreePort()
+	client, err := harness.FreePort()
 	if err != nil {
 		return nil, err
 	}
