@@ -52,4 +52,16 @@ stanchion_mutants::mutants! {
     RemovedStillCounts,
     /// What a failed sync left is written on, as if it were durable.
     FailedSyncForgotten,
+    /// A candidate takes itself for the leader without waiting for those who came before it.
+    CandidateDoesNotWait,
+    /// A leader proclaims without asking whether its key is still there.
+    ProclaimWithoutGuard,
+    /// A leader proclaims a value that does not hang on its lease.
+    ProclaimWithoutLease,
+    /// A candidate does not notice that its key went with its lease.
+    LostLeaseUnnoticed,
+    /// An observer looks for the leader with a serializable read, and may go back.
+    ObserverReadsStale,
+    /// An observer takes the candidate that came last for the leader.
+    ObserverFollowsLast,
 }

@@ -18,6 +18,8 @@ options of run and soak:
   --members N        founding members, 1 to 7 (drawn)
   --clients N        clients (drawn)
   --watchers N       watching clients (drawn)
+  --electors N       clients that stand for election (drawn)
+  --observers N      clients that observe the election (drawn)
   --without A,B      kinds of faults to leave out
   --with A,B         these kinds of faults and no others (`none` for a calm run)
   --skip 3,7         interventions to leave out, by number
@@ -37,7 +39,7 @@ options of mutants:
 const THREADS_MAX: usize = 256;
 
 /// The options, whether they have a value, and the commands that know them.
-const KNOWN: [(&str, bool, &[Command]); 20] = {
+const KNOWN: [(&str, bool, &[Command]); 22] = {
     use Command::{Mutants, Run, Soak};
     const RUNS: &[Command] = &[Run, Soak];
     [
@@ -49,6 +51,8 @@ const KNOWN: [(&str, bool, &[Command]); 20] = {
         ("--members", true, RUNS),
         ("--clients", true, RUNS),
         ("--watchers", true, RUNS),
+        ("--electors", true, RUNS),
+        ("--observers", true, RUNS),
         ("--think-us", true, RUNS),
         ("--without", true, RUNS),
         ("--with", true, RUNS),
@@ -92,6 +96,8 @@ pub(crate) struct Options {
     members: Option<usize>,
     clients: Option<usize>,
     watchers: Option<usize>,
+    electors: Option<usize>,
+    observers: Option<usize>,
     think_us: Option<u64>,
     without: Vec<Fault>,
     with: Option<Vec<Fault>>,
@@ -126,6 +132,8 @@ impl Options {
             members: None,
             clients: None,
             watchers: None,
+            electors: None,
+            observers: None,
             think_us: None,
             without: Vec::new(),
             with: None,
@@ -172,7 +180,8 @@ impl Options {
     }
 
     fn scenario_is_chosen(&self) -> bool {
-        let numbers = self.members.is_some() || self.clients.is_some() || self.watchers.is_some();
+        let counts = [self.members, self.clients, self.watchers, self.electors, self.observers];
+        let numbers = counts.iter().any(Option::is_some);
         let faults = self.with.is_some() || !self.without.is_empty() || !self.skip.is_empty();
         numbers || faults || self.think_us.is_some() || self.steps != STEPS
     }
@@ -198,6 +207,8 @@ impl Options {
             "--members" => self.members = Some(number(name, value)?),
             "--clients" => self.clients = Some(number(name, value)?),
             "--watchers" => self.watchers = Some(number(name, value)?),
+            "--electors" => self.electors = Some(number(name, value)?),
+            "--observers" => self.observers = Some(number(name, value)?),
             "--think-us" => self.think_us = Some(number(name, value)?),
             "--without" => self.without = faults(name, value)?,
             "--with" if value == "none" => self.with = Some(Vec::new()),
@@ -218,6 +229,8 @@ impl Options {
         scenario.members = self.members.unwrap_or(scenario.members);
         scenario.clients = self.clients.unwrap_or(scenario.clients);
         scenario.watchers = self.watchers.unwrap_or(scenario.watchers);
+        scenario.electors = self.electors.unwrap_or(scenario.electors);
+        scenario.observers = self.observers.unwrap_or(scenario.observers);
         scenario.think_us = self.think_us.unwrap_or(scenario.think_us);
         if let Some(with) = &self.with {
             scenario.faults.clone_from(with);
@@ -283,6 +296,8 @@ mod tests {
             "run --clients 0",
             "run --clients 2000",
             "run --watchers 2000",
+            "run --electors 2000",
+            "run --observers 2000",
             "run --steps 0",
             "run --think-us 0",
         ];

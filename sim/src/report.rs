@@ -20,11 +20,15 @@ pub fn replay_arguments(scenario: &Scenario) -> String {
     if !without.is_empty() {
         let _ = write!(arguments, " --without {}", without.join(","));
     }
-    if scenario.clients != drawn.clients {
-        let _ = write!(arguments, " --clients {}", scenario.clients);
-    }
-    if scenario.watchers != drawn.watchers {
-        let _ = write!(arguments, " --watchers {}", scenario.watchers);
+    for (option, chosen, drawn) in [
+        ("clients", scenario.clients, drawn.clients),
+        ("watchers", scenario.watchers, drawn.watchers),
+        ("electors", scenario.electors, drawn.electors),
+        ("observers", scenario.observers, drawn.observers),
+    ] {
+        if chosen != drawn {
+            let _ = write!(arguments, " --{option} {chosen}");
+        }
     }
     if !scenario.skipped.is_empty() {
         let skipped: Vec<String> = scenario.skipped.iter().map(u64::to_string).collect();

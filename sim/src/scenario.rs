@@ -134,6 +134,12 @@ pub struct Scenario {
     pub clients: usize,
     /// Clients that watch.
     pub watchers: usize,
+    /// Clients that stand for election; none in replay files from before there were elections.
+    #[serde(default)]
+    pub electors: usize,
+    /// Clients that observe the election; none in those files, too.
+    #[serde(default)]
+    pub observers: usize,
     /// Operations in a hundred that are about leases.
     pub lease_share: u64,
     /// Keys.
@@ -181,7 +187,7 @@ pub enum ScenarioError {
     /// No clients.
     #[error("a run without clients proves nothing: at least one is needed")]
     NoClients,
-    /// More clients or watchers than there are ids for.
+    /// More clients of a kind than there are ids for.
     #[error("{found} {what} are too many: at most {most}")]
     TooMany {
         /// Whom there are too many of.
@@ -207,7 +213,7 @@ pub enum ScenarioError {
     },
 }
 
-/// Clients, and watchers, that a run may have.
+/// Clients of each kind that a run may have.
 pub const CLIENTS_MAX: usize = 1000;
 
 /// One tick of raft, in microseconds of the member's own clock.
@@ -224,11 +230,17 @@ impl Scenario {
         let calm = random.chance(0.05);
         let density = random.between(10, 60) as f64 / 100.0;
         let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.chance(density) && !calm).collect();
+        // From a stream of their own: a seed without elections is what it was before there were any.
+        let mut election = Random::of(seed, "election", 0);
+        let electors = *election.pick(&[0, 0, 0, 0, 2, 3]);
+        let observers = if electors > 0 { election.between(1, 2) } else { 0 } as usize;
         let quota = *random.pick(&[None, Some(100 << 10), Some(400 << 10)]);
         Scenario {
             quota_bytes: quota.filter(|_| faults.contains(&Fault::Alarm)),
             checkpoint_ms: *random.pick(&[None, Some(500), Some(2_000)]),
             lock_share: *random.pick(&[0, 0, 10, 30]),
+            electors,
+            observers,
             seed,
             steps,
             members,
@@ -262,6 +274,12 @@ impl Scenario {
         self.faults.contains(&fault)
     }
 
+    /// Whether clients ask for leases.
+    #[must_use]
+    pub fn uses_leases(&self) -> bool {
+        self.lease_share > 0 || self.lock_share > 0 || self.electors > 0
+    }
+
     /// Whether it can be run.
     ///
     /// # Errors
@@ -279,7 +297,13 @@ impl Scenario {
 
     /// Numbers that a replay file could hold and no draw does.
     fn check_numbers(&self) -> Result<(), ScenarioError> {
-        for (what, found) in [("clients", self.clients), ("watchers", self.watchers)] {
+        let numbers = [
+            ("clients", self.clients),
+            ("watchers", self.watchers),
+            ("electors", self.electors),
+            ("observers", self.observers),
+        ];
+        for (what, found) in numbers {
             if found > CLIENTS_MAX {
                 return Err(ScenarioError::TooMany { what, found, most: CLIENTS_MAX });
             }

@@ -30,6 +30,8 @@ fn shrink_by(scenario: &Scenario, failing: &Failing<'_>) -> Scenario {
     for fault in scenario.faults.clone() {
         shrinker.attempt(|smaller| smaller.faults.retain(|kept| *kept != fault));
     }
+    shrinker.attempt(|smaller| (smaller.electors, smaller.observers) = (0, 0));
+    shrinker.attempt(|smaller| smaller.observers = 0);
     shrinker.attempt(|smaller| smaller.watchers = 0);
     shrinker.attempt(|smaller| smaller.clients = 1);
     shrinker.fewer_interventions();

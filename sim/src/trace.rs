@@ -63,6 +63,8 @@ pub enum What {
     TimedOut(u64),
     /// A watcher has got events up to this revision.
     Watched(u64, u64),
+    /// An elector was told that it leads, by the key that this revision created.
+    Elected(u64, u64),
     /// A fault or another intervention: its number and its kind.
     Intervened(u64, &'static str),
     /// All faults are over.
@@ -101,6 +103,7 @@ impl What {
             What::Healed => [24, 0, 0],
             What::Damaged => [25, 0, 0],
             What::BitFlipped(what, offset) => [26, what, offset],
+            What::Elected(elector, created) => [27, elector, created],
         }
     }
 }
@@ -134,6 +137,7 @@ impl fmt::Display for What {
             What::Refused(op) => write!(f, "#{op} refused"),
             What::TimedOut(op) => write!(f, "#{op} timed out"),
             What::Watched(watcher, revision) => write!(f, "watcher {watcher} told up to {revision}"),
+            What::Elected(elector, created) => write!(f, "elector {elector} ELECTED by the key of {created}"),
             What::Intervened(n, kind) => write!(f, "intervention {n}: {kind}"),
             What::Healed => f.write_str("all faults are over"),
         }

@@ -83,7 +83,8 @@ impl WatchState {
     }
 }
 
-fn change(event: &stanchion_watch::Event) -> Result<Change, String> {
+/// What a watcher reads from an event.
+pub(crate) fn change(event: &stanchion_watch::Event) -> Result<Change, String> {
     let decoded = mvccpb::Event::decode(event.encoded.clone())
         .map_err(|e| format!("an event of revision {} is damaged: {e}", event.revision))?;
     let kv = decoded.kv.unwrap_or_default();

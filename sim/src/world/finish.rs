@@ -6,6 +6,7 @@ use stanchion_mvcc::schema;
 
 use super::node::{Node, Trouble, or_stop};
 use super::queue::Event;
+use super::watchers::Watcher;
 use super::{INSPECT_US, Outcome, State, World};
 use crate::trace::What;
 
@@ -26,6 +27,8 @@ pub(super) struct Finish {
     pub(super) first_step: u64,
     /// Clients that were answered since.
     pub(super) served: BTreeSet<usize>,
+    /// Somebody was told since that it leads the election.
+    pub(super) elected: bool,
     /// Clients ask no more.
     pub(super) quiet: bool,
 }
@@ -34,8 +37,13 @@ impl World {
     /// All faults are over.
     pub(super) fn heal(&mut self) {
         self.trace.add(self.now, None, What::Healed);
-        self.finish =
-            Some(Finish { since: self.now, first_step: self.steps, served: BTreeSet::new(), quiet: false });
+        self.finish = Some(Finish {
+            since: self.now,
+            first_step: self.steps,
+            served: BTreeSet::new(),
+            elected: false,
+            quiet: false,
+        });
         self.blocked.clear();
         for slot in 0..self.slots.len() {
             self.slots[slot].paused_until = 0;
@@ -88,12 +96,14 @@ impl World {
     fn consider_end(&mut self) -> Result<Option<Outcome>, String> {
         let Some(finish) = &self.finish else { return Ok(None) };
         let (passed, served) = (self.now - finish.since, finish.served.len());
+        let leaderless = self.elects() && !finish.elected;
         if let Some((voters, lost)) = self.quorum()
             && voters.len() - lost <= voters.len() / 2
         {
             return Ok(Some(Outcome::NoQuorum));
         }
         let unfinished = match self.scenario.clients - served {
+            0 if leaderless => Some("nobody was elected, although there are candidates".to_owned()),
             0 if passed >= SERVE_US => {
                 if let Some(finish) = &mut self.finish {
                     finish.quiet = true;
@@ -141,11 +151,9 @@ impl World {
         if let Some(node) = self.nodes().find(|node| node.applier.store().is_compacting()) {
             return Some(format!("member {:x} is compacting", node.id));
         }
-        let behind = self.watchers.iter().position(|watcher| !watcher.state.has_all(model, model.revision));
-        behind.map(|n| {
-            let next = self.watchers[n].state.next;
-            format!("watcher {n} was told up to {} of {}", next - 1, model.revision)
-        })
+        let behind = |(n, watcher): (usize, &Watcher)| Some((n, watcher.behind(model)?));
+        let behind = self.watchers.iter().enumerate().find_map(behind);
+        behind.map(|(n, what)| format!("watcher {n} {what}"))
     }
 }
 

@@ -8,15 +8,12 @@ use stanchion_api::raft_request::{RequestKind, wrap};
 use stanchion_lease::Renewal;
 use stanchion_mvcc::{KeyRange, RangeOptions};
 use stanchion_replica::apply::{Effect, NO_SPACE, Refusal, Reply};
-use stanchion_watch::StreamId;
 
 use super::node::{Node, Trouble, or_stop};
 use super::queue::Event;
 use super::{Slot, State, World};
-use crate::check::WatchState;
 use crate::check::clients::Floor;
 use crate::mutant::{self, Mutant};
-use crate::random::Random;
 use crate::trace::What;
 
 /// What a client asks for.
@@ -33,28 +30,41 @@ pub(super) enum Ask {
 /// An operation that is under way.
 #[derive(Debug)]
 pub(super) struct Op {
-    client: usize,
+    by: Asker,
     ask: Ask,
     floor: Floor,
     /// The member that was asked.
     pub(super) slot: usize,
     /// The lock that it would win.
-    lock: Option<Bytes>,
+    lock: Option<&'static str>,
 }
 
-/// A client that watches.
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client that reads and writes.
+    Client(usize),
+    /// A client that stands for election.
+    Elector(usize),
+    /// A watching client that observes the election.
+    Observer(usize),
+}
+
+/// What an asker learns of its operation.
 #[derive(Debug)]
-pub(super) struct Watcher {
-    /// What it was told.
-    pub(super) state: WatchState,
-    /// Where it watches now.
-    pub(super) slot: Option<usize>,
-    start: u64,
-    stream: StreamId,
+pub(super) enum Answer<'a> {
+    /// A request went through the log.
+    Written(&'a Result<Reply, Refusal>),
+    /// A range at a revision.
+    Pairs(i64, &'a [KeyValue]),
+    /// It had no effect, or only one that needs no check.
+    Refused,
+    /// Nothing: it waits no longer.
+    Nothing,
 }
 
-/// Between a watching client's looks, in microseconds.
-const WATCHER_US: u64 = 100_000;
+/// Locks, by their single keys.
+pub(super) const LOCKS: [&str; 2] = ["lock0", "lock1"];
 
 impl World {
     /// A client begins its next operation.
@@ -73,24 +83,45 @@ impl World {
             .then(|| self.draw_lock(client, op))
             .flatten();
         let (ask, lock) = match lock {
-            Some((request, lock)) => {
-                (Ask::Write(RequestKind::Txn, request.encode_to_vec().into()), Some(lock))
-            }
+            Some((request, lock)) => (Ask::Write(RequestKind::Txn, request.encode_to_vec().into()), lock),
             // A lock needs a lease to hang on.
             None if self.scenario.lock_share > 0 && self.leases.is_empty() => (self.draw_lease(op), None),
             None => (self.draw(op), None),
         };
-        let floor = self.clients.asked();
-        self.trace.add(self.now, Some(slot), What::Asked(client as u64, op));
-        self.ops.insert(op, Op { client, ask, floor, slot, lock });
         let takes = 50 + self.load_random.below(1000);
+        self.ask(op, Asker::Client(client), slot, ask, lock, takes);
+    }
+
+    /// An operation goes to a member, which it takes so many microseconds.
+    pub(super) fn ask(
+        &mut self,
+        op: u64,
+        by: Asker,
+        slot: usize,
+        ask: Ask,
+        lock: Option<&'static str>,
+        takes: u64,
+    ) {
+        let floor = self.clients.asked();
+        let number = self.number_of(by);
+        self.trace.add(self.now, Some(slot), What::Asked(number as u64, op));
+        self.ops.insert(op, Op { by, ask, floor, slot, lock });
         self.queue.plan(self.now + takes, Event::Arrive(op));
         self.queue.plan(self.now + self.scenario.patience_us, Event::Timeout(op));
     }
 
+    /// The number that stands for an asker in the story: first clients, then electors, then watchers.
+    fn number_of(&self, by: Asker) -> usize {
+        match by {
+            Asker::Client(client) => client,
+            Asker::Elector(n) => self.scenario.clients + n,
+            Asker::Observer(n) => self.scenario.clients + self.scenario.electors + n,
+        }
+    }
+
     /// The members whose addresses clients know: any that may run, and after the faults those that belong to the cluster.
     /// One that was removed and cannot hear of it runs on, and would keep a watcher waiting for ever.
-    fn addressed(&self) -> Vec<usize> {
+    pub(super) fn addressed(&self) -> Vec<usize> {
         let cluster = self.finish.as_ref().and_then(|_| Some(self.most_advanced()?.applier.cluster()));
         (0..self.slots.len())
             .filter(|&slot| {
@@ -210,14 +241,11 @@ impl World {
 
     /// What a client does about locks: who holds none tries to win one, as `concurrency` of etcd's clients does; who
     /// holds one writes as its holder, or lets it go. With the lock that it would win.
-    fn draw_lock(&mut self, client: usize, op: u64) -> Option<(pb::TxnRequest, Bytes)> {
-        use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    fn draw_lock(&mut self, client: usize, op: u64) -> Option<(pb::TxnRequest, Option<&'static str>)> {
         use pb::request_op::Request;
-        let held = self.held.get(&client).cloned();
-        let (key, created) = match &held {
-            Some((key, created)) => (key.clone(), *created),
-            None => (format!("lock{}", self.load_random.below(2)).into(), 0),
-        };
+        let held = self.held.get(&client).copied();
+        let (lock, created) = held.unwrap_or_else(|| (*self.load_random.pick(&LOCKS), 0));
+        let key = Bytes::from_static(lock.as_bytes());
         let request = match held {
             None if self.leases.is_empty() => return None,
             None => {
@@ -232,21 +260,7 @@ impl World {
             }
             Some(_) => Request::RequestPut(self.draw_put(op)),
         };
-        let compare = pb::Compare {
-            result: CompareResult::Equal as i32,
-            target: CompareTarget::Create as i32,
-            key: key.clone(),
-            target_union: Some(TargetUnion::CreateRevision(created)),
-            ..Default::default()
-        };
-        let get = pb::RangeRequest { key: key.clone(), ..Default::default() };
-        let operation = |request| pb::RequestOp { request: Some(request) };
-        let txn = pb::TxnRequest {
-            compare: vec![compare],
-            success: vec![operation(request)],
-            failure: vec![operation(Request::RequestRange(get))],
-        };
-        Some((txn, if created == 0 { key } else { Bytes::new() }))
+        Some((if_created_at(&key, created, request), held.is_none().then_some(lock)))
     }
 
     fn draw_lease(&mut self, op: u64) -> Ask {
@@ -306,8 +320,7 @@ impl World {
         let Some(Op { slot, ask, .. }) = self.ops.get(&op) else { return Ok(()) };
         let (slot, ask) = (*slot, ask.clone());
         if self.slots[slot].node.is_none() {
-            self.refused(op);
-            return Ok(());
+            return self.refused(op);
         }
         self.with_node(slot, None, |world, node| {
             match ask {
@@ -326,13 +339,13 @@ impl World {
                     node.reads.entry(round).or_default().push(op);
                 }
                 Ask::Read(key, end, false) => world.answer_read(slot, node, op, &key, &end, false)?,
-                Ask::Renew(lease) => world.renew(node, op, lease),
+                Ask::Renew(lease) => world.renew(node, op, lease)?,
             }
             world.hand_out(slot, node)
         })
     }
 
-    fn renew(&mut self, node: &mut Node, op: u64, lease: i64) {
+    fn renew(&mut self, node: &mut Node, op: u64, lease: i64) -> Result<(), String> {
         let now_ms = node.clock.millis(self.now);
         match node.applier.lessor_mut().renew(now_ms, lease) {
             Ok(Renewal::Renewed { ttl_seconds }) => node.leases.renewed(now_ms, lease, ttl_seconds),
@@ -343,22 +356,32 @@ impl World {
             }
             Err(_) => {}
         }
-        self.refused(op);
+        self.refused(op)
     }
 
     /// A client learns that its operation had no effect, or only one that needs no check.
-    pub(super) fn refused(&mut self, op: u64) {
-        if let Some(Op { client, slot, .. }) = self.ops.remove(&op) {
-            self.trace.add(self.now, Some(slot), What::Refused(op));
-            self.next_turn(client);
-        }
+    pub(super) fn refused(&mut self, op: u64) -> Result<(), String> {
+        let Some(Op { by, slot, .. }) = self.ops.remove(&op) else { return Ok(()) };
+        self.trace.add(self.now, Some(slot), What::Refused(op));
+        self.go_on(by, &Answer::Refused)
     }
 
     /// A client waits no longer: the outcome stays unknown to it.
-    pub(super) fn time_out(&mut self, op: u64) {
-        if let Some(Op { client, slot, .. }) = self.ops.remove(&op) {
-            self.trace.add(self.now, Some(slot), What::TimedOut(op));
-            self.next_turn(client);
+    pub(super) fn time_out(&mut self, op: u64) -> Result<(), String> {
+        let Some(Op { by, slot, .. }) = self.ops.remove(&op) else { return Ok(()) };
+        self.trace.add(self.now, Some(slot), What::TimedOut(op));
+        self.go_on(by, &Answer::Nothing)
+    }
+
+    /// Whoever has asked goes on with what it has learnt.
+    fn go_on(&mut self, by: Asker, answer: &Answer<'_>) -> Result<(), String> {
+        match by {
+            Asker::Client(client) => {
+                self.next_turn(client);
+                Ok(())
+            }
+            Asker::Elector(n) => self.elector_learns(n, answer),
+            Asker::Observer(n) => self.observer_learns(n, answer),
         }
     }
 
@@ -370,24 +393,32 @@ impl World {
         let op = self.ops.remove(&effect.id).expect("it was just there");
         let revision = effect.result.as_ref().ok().and_then(revision);
         self.clients.wrote(&self.ledger, effect.id, op.floor, revision)?;
-        self.learn(&op.ask, &effect.result);
-        if let (Some(key), Ok(Reply::Txn(txn)), Some(revision)) = (&op.lock, &effect.result, revision)
-            && txn.succeeded
-            && !key.is_empty()
-        {
-            self.locks.won(&self.ledger.model, key, op.client, revision)?;
-            self.held.insert(op.client, (key.clone(), revision));
+        if let Asker::Client(client) = op.by {
+            self.learn(&op.ask, &effect.result);
+            if let (Some(lock), Ok(Reply::Txn(txn)), Some(revision)) = (op.lock, &effect.result, revision)
+                && txn.succeeded
+            {
+                self.holders.claimed(lock, client, revision, revision)?;
+                self.held.insert(client, (lock, revision));
+            }
         }
-        self.answered(slot, effect.id, op.client, revision.unwrap_or_default());
-        Ok(())
+        let answer = Answer::Written(&effect.result);
+        Ok(self.answered(slot, effect.id, op.by, revision.unwrap_or_default(), &answer)?)
     }
 
-    fn answered(&mut self, slot: usize, op: u64, client: usize, revision: i64) {
+    fn answered(
+        &mut self,
+        slot: usize,
+        op: u64,
+        by: Asker,
+        revision: i64,
+        answer: &Answer<'_>,
+    ) -> Result<(), String> {
         self.trace.add(self.now, Some(slot), What::Answered(op, revision.cast_unsigned()));
-        if let Some(finish) = &mut self.finish {
+        if let (Some(finish), Asker::Client(client)) = (&mut self.finish, by) {
             finish.served.insert(client);
         }
-        self.next_turn(client);
+        self.go_on(by, answer)
     }
 
     /// Clients remember leases.
@@ -443,79 +474,27 @@ impl World {
         let Some(asked) = self.ops.remove(&op) else { return Ok(()) };
         let place = if linearizable { Ok(asked.floor) } else { Err(node.start) };
         self.clients.read(&self.ledger, op, (key, end), (revision, &pairs), place)?;
-        self.answered(slot, op, asked.client, revision);
-        Ok(())
+        Ok(self.answered(slot, op, asked.by, revision, &Answer::Pairs(revision, &pairs))?)
     }
+}
 
-    /// Watching clients: some of everything, some of one key, from the first revision on.
-    pub(super) fn add_watchers(&mut self) {
-        for n in 0..self.scenario.watchers {
-            let mut random = Random::of(self.scenario.seed, "watcher", n as u64);
-            let (key, end) = match random.below(3) {
-                0 => (b"k01".to_vec(), b"k02".to_vec()),
-                _ => (b"k".to_vec(), b"l".to_vec()),
-            };
-            let state = WatchState::new(key, end, 2);
-            self.watchers.push(Watcher { state, slot: None, start: 0, stream: StreamId(0) });
-            self.queue.plan(1_500_000, Event::Watcher(n));
-        }
-    }
-
-    /// A watching client takes what has come, or connects anew.
-    pub(super) fn watcher_turn(&mut self, n: usize) -> Result<(), String> {
-        let at = self.now + self.load_random.below(2 * WATCHER_US) + 1;
-        self.queue.plan(at, Event::Watcher(n));
-        let connected = self.watchers[n].slot.filter(|&slot| {
-            self.slots[slot].node.as_ref().is_some_and(|node| node.start == self.watchers[n].start)
-        });
-        let connected = connected.filter(|slot| self.finish.is_none() || self.addressed().contains(slot));
-        let Some(slot) = connected else { return self.connect(n) };
-        self.with_node(slot, None, |world, node| {
-            // It may take little at a time, so that it falls behind.
-            let most = world.load_random.between(1, 12);
-            let watcher = &mut world.watchers[n];
-            let before = watcher.state.next;
-            for _ in 0..most {
-                let Some(response) = node.hub.poll(watcher.stream) else { break };
-                let told = watcher.state.take(&world.ledger.model, &response);
-                told.map_err(|what| format!("watcher {n} at member {:x}: {what}", node.id))?;
-            }
-            if watcher.state.next != before {
-                let revision = (watcher.state.next - 1).cast_unsigned();
-                world.trace.add(world.now, Some(slot), What::Watched(n as u64, revision));
-            }
-            if watcher.state.gone || world.load_random.chance(0.02) {
-                node.hub.close(watcher.stream);
-                watcher.slot = None;
-            } else if world.load_random.chance(0.2) {
-                node.hub.request_progress(watcher.stream);
-            }
-            world.wake_catch_up(slot, node);
-            Ok(())
-        })
-    }
-
-    fn connect(&mut self, n: usize) -> Result<(), String> {
-        let mut up = self.addressed();
-        up.retain(|&slot| self.slots[slot].node.is_some());
-        if up.is_empty() {
-            return Ok(());
-        }
-        let slot = *self.load_random.pick(&up);
-        self.with_node(slot, None, |world, node| {
-            let watcher = &mut world.watchers[n];
-            let state = &mut watcher.state;
-            state.gone = false;
-            let range = or_stop!(stanchion_watch::KeyRange::new(&state.key, &state.range_end), "watch");
-            let late = i64::from(mutant::active(Mutant::WatchStartsLate));
-            let options =
-                stanchion_watch::Options { start_revision: state.next + late, ..Default::default() };
-            (watcher.slot, watcher.start) = (Some(slot), node.start);
-            watcher.stream = node.hub.open();
-            or_stop!(node.hub.create(watcher.stream, 0, range, options), "watch");
-            world.wake_catch_up(slot, node);
-            Ok(())
-        })
+/// A transaction that does something while a key is still the one that was created at a revision (0: while there is
+/// none), and shows the key otherwise: the guard of locks and elections.
+pub(super) fn if_created_at(key: &Bytes, created: i64, then: pb::request_op::Request) -> pb::TxnRequest {
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    let compare = pb::Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Create as i32,
+        key: key.clone(),
+        target_union: Some(TargetUnion::CreateRevision(created)),
+        ..Default::default()
+    };
+    let get = pb::RangeRequest { key: key.clone(), ..Default::default() };
+    let operation = |request| pb::RequestOp { request: Some(request) };
+    pb::TxnRequest {
+        compare: vec![compare],
+        success: vec![operation(then)],
+        failure: vec![operation(pb::request_op::Request::RequestRange(get))],
     }
 }
 
@@ -525,7 +504,7 @@ pub(super) fn wrapped(op: u64, kind: RequestKind, request: &[u8]) -> Bytes {
 }
 
 /// The revision that an answer's header tells.
-fn revision(reply: &Reply) -> Option<i64> {
+pub(super) fn revision(reply: &Reply) -> Option<i64> {
     let header = match reply {
         Reply::Put(put) => &put.header,
         Reply::DeleteRange(delete) => &delete.header,

@@ -2,10 +2,11 @@
 //!
 //! What lives here: the one loop, and what concerns several of its parts. `node` is one running member, `steps` what a
 //! member does when its turn comes, `network` what happens to messages, `interventions` the faults, `load` the
-//! clients, `finish` the end. What may not: threads, clocks, maps whose order is not their keys'.
+//! clients, `electors` those who stand for election, `watchers` those who watch, `finish` the end. What may not: threads, clocks, maps whose order is not their keys'.
 //!
 //! Everything that happens is an event in `queue`; one event is one step.
 
+mod electors;
 mod finish;
 mod interventions;
 mod load;
@@ -14,22 +15,24 @@ mod node;
 mod queue;
 mod steps;
 mod versions;
+mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use stanchion_disk::SimDisk;
 use stanchion_replica::boot::{Bootstrap, Identity, NewCluster};
 
-use crate::check::{Clients, Elections, Ledger, Locks};
+use crate::check::{Clients, Elections, Holders, Ledger};
 use crate::random::{Random, mix};
 use crate::scenario::{Fault, Scenario, TICK_US};
 use crate::trace::{Trace, What};
 
+use electors::{ELECTION, Elector};
 use finish::{FINISH_STEPS_MAX, Finish};
-use load::{Op, Watcher};
+use load::{LOCKS, Op};
 use node::{Clock, LEAST_TTL, Node, StartWith, Trouble};
 use queue::{Event, Queue, Work};
+use watchers::Watcher;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +114,13 @@ pub struct World {
     network_random: Random,
     work_random: Random,
     load_random: Random,
+    election_random: Random,
     /// What happened.
     pub trace: Trace,
     ledger: Ledger,
     clients: Clients,
     elections: Elections,
-    locks: Locks,
+    holders: Holders,
     slots: Vec<Slot>,
     by_id: BTreeMap<u64, usize>,
     cluster_id: u64,
@@ -130,7 +134,8 @@ pub struct World {
     /// Leases that clients know of.
     leases: Vec<i64>,
     /// The lock that each client holds, with the revision at which it won.
-    held: BTreeMap<usize, (Bytes, i64)>,
+    held: BTreeMap<usize, (&'static str, i64)>,
+    electors: Vec<Elector>,
     interventions: u64,
     added: u64,
     finish: Option<Finish>,
@@ -153,11 +158,12 @@ impl World {
             network_random: Random::of(seed, "network", 0),
             work_random: Random::of(seed, "work", 0),
             load_random: Random::of(seed, "load", 0),
+            election_random: Random::of(seed, "election", 1),
             trace: Trace::new(whole),
             ledger: Ledger::new(LEAST_TTL),
             clients: Clients::default(),
             elections: Elections::default(),
-            locks: Locks::default(),
+            holders: Holders::new(&[ELECTION, LOCKS[0], LOCKS[1]]),
             slots: Vec::new(),
             by_id: BTreeMap::new(),
             cluster_id: 0,
@@ -169,6 +175,7 @@ impl World {
             watchers: Vec::new(),
             leases: Vec::new(),
             held: BTreeMap::new(),
+            electors: Vec::new(),
             interventions: 0,
             added: 0,
             finish: None,
@@ -198,6 +205,7 @@ impl World {
             self.queue.plan(1_000_000, Event::Client(client));
         }
         self.add_watchers();
+        self.add_electors();
         self.queue.plan(2_000_000, Event::Intervene);
         self.queue.plan(INSPECT_US, Event::Inspect);
     }
@@ -300,7 +308,8 @@ impl World {
             Event::Start(slot) => self.start(slot)?,
             Event::Client(client) => self.client_turn(client),
             Event::Arrive(op) => self.arrive(op)?,
-            Event::Timeout(op) => self.time_out(op),
+            Event::Timeout(op) => self.time_out(op)?,
+            Event::Elector(n) => self.elector_turn(n),
             Event::Watcher(n) => self.watcher_turn(n)?,
             Event::Intervene => self.intervene()?,
             Event::DiskWell(slot) => self.disk_well(slot),
@@ -433,7 +442,7 @@ impl World {
         self.plan(slot, node, at, Work::Tick);
         let at = self.now + self.work_random.below(self.scenario.commit_us);
         self.plan(slot, node, at, Work::Commit);
-        if self.scenario.lease_share > 0 || self.scenario.lock_share > 0 {
+        if self.scenario.uses_leases() {
             let round = node.clock.lasts(stanchion_lease::ROUND_MS * 1000);
             let at = self.now + self.work_random.below(round);
             self.plan(slot, node, at, Work::Leases);

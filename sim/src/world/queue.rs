@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Arrive(u64),
     /// A client's patience is over.
     Timeout(u64),
+    /// Somebody who stands for election does the next thing.
+    Elector(usize),
     /// A watching client looks whether there is news.
     Watcher(usize),
     /// The next intervention.

@@ -109,7 +109,7 @@ impl World {
         }
         for round in outputs.aborted {
             for op in node.reads.remove(&round).unwrap_or_default() {
-                self.refused(op);
+                self.refused(op)?;
             }
         }
         if let Some(release) = outputs.release {
@@ -306,6 +306,7 @@ impl World {
             }
             applied = applied.max(entry.index);
             self.ledger.commit(node.id, entry)?;
+            self.holders.follow(&self.ledger.model)?;
         }
         Ok(())
     }
