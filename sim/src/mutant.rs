@@ -54,6 +54,8 @@ stanchion_mutants::mutants! {
     FailedSyncForgotten,
     /// A candidate takes itself for the leader without waiting for those who came before it.
     CandidateDoesNotWait,
+    /// A candidate waits for its own key, too, so that nobody is ever elected.
+    CandidateWaitsForItself,
     /// A leader proclaims without asking whether its key is still there.
     ProclaimWithoutGuard,
     /// A leader proclaims a value that does not hang on its lease.

@@ -187,7 +187,9 @@ impl World {
             self.holders.lost(&self.ledger.model, &key_of(lease), created, at)?;
             return Ok(Standing::Session { lease });
         }
-        let waits = pairs.iter().any(|pair| pair.create_revision < created);
+        let oldest = pairs.iter().map(|pair| pair.create_revision).min();
+        let waits =
+            oldest.is_some_and(|oldest| oldest < created) || mutant::active(Mutant::CandidateWaitsForItself);
         if waits && !mutant::active(Mutant::CandidateDoesNotWait) {
             return Ok(Standing::Candidate { lease, created });
         }
