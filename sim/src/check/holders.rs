@@ -22,7 +22,7 @@ pub struct Holder {
 /// Who held one lock, or led one election, at each revision.
 #[derive(Debug, Default)]
 struct Succession {
-    /// The live keys with the revision and the lease of each: the revision that created it, the lease it hangs on now.
+    /// The live keys: the revision that created each, and the lease that it hangs on now.
     live: BTreeMap<Bytes, (i64, i64)>,
     /// From which revision on somebody held, or nobody, by rising revision.
     reigns: BTreeMap<i64, Option<Holder>>,

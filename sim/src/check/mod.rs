@@ -1,9 +1,9 @@
 //! What must hold, always. Each check returns in words what it saw when it does not.
 //!
 //! `ledger`: the one history that the cluster agreed on, and what each entry of it must do, by a model that shares no
-//! code with the store. `clients`: what clients were told, against that history and real time. `elections`: leaders of terms.
-//! `watch`: what watchers were told. `leases`: when leases ran out. `holders`: who held which lock and led which election of
-//! clients, `observer`: what was seen of it.
+//! code with the store. `clients`: what clients were told, against that history and real time. `elections`: leaders of
+//! terms. `watch`: what watchers were told. `leases`: when leases ran out. `holders`: who held which lock and led which
+//! election of clients; `observer`: what was seen of it.
 
 pub(crate) mod clients;
 mod elections;

@@ -2,7 +2,8 @@
 //!
 //! What lives here: the one loop, and what concerns several of its parts. `node` is one running member, `steps` what a
 //! member does when its turn comes, `network` what happens to messages, `interventions` the faults, `load` the
-//! clients, `electors` those who stand for election, `watchers` those who watch, `finish` the end. What may not: threads, clocks, maps whose order is not their keys'.
+//! clients, `electors` those who stand for election, `watchers` those who watch, `finish` the end. What may not:
+//! threads, clocks, maps whose order is not their keys'.
 //!
 //! Everything that happens is an event in `queue`; one event is one step.
 
