@@ -19,6 +19,10 @@ pub use error::{Damage, Error, Result};
 /// No snapshot file is larger: the payload holds a cluster's membership, not its data.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 
+/// Permissions of the directory of snapshots, as etcd's: nobody but the owner may look in. Whoever makes the directory
+/// before [`Snapshotter::open`] does, to put another file there, needs the same.
+pub const DIR_MODE: u32 = 0o700;
+
 /// Permissions of snapshot files before the umask, as etcd's.
 const FILE_MODE: u32 = 0o666;
 
@@ -59,7 +63,7 @@ impl Snapshotter {
     /// [`Error::Io`].
     pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Result<(Self, Vec<String>)> {
         let dir = dir.into();
-        disk.create_dir_all(&dir, 0o700).map_err(Error::io("create", &dir))?;
+        disk.create_dir_all(&dir, DIR_MODE).map_err(Error::io("create", &dir))?;
         let this = Self { disk, dir };
         let removed = this.remove_where(name::is_orphan)?;
         Ok((this, removed))

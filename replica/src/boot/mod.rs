@@ -13,7 +13,7 @@ use prost::Message;
 use stanchion_api::etcdserverpb::Metadata;
 use stanchion_disk::Disk;
 use stanchion_mvcc::{Applied, Recovered, Store, StoreOptions, schema};
-use stanchion_snap::Snapshotter;
+use stanchion_snap::{DIR_MODE, Snapshotter};
 use stanchion_wal::{Entry, HardState, Options, Recovery, SnapshotMark, Wal, valid_snapshots};
 
 use crate::apply::{Applier, Config};
@@ -24,9 +24,6 @@ mod founding;
 
 pub use error::BootError;
 pub use founding::{Bootstrap, Identity, NewCluster};
-
-/// Permission bits of the directory of snapshots and the database.
-const SNAP_MODE: u32 = 0o700;
 
 /// Where a member keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +118,7 @@ struct Boot<'a> {
 impl Boot<'_> {
     fn create(self, identity: Identity) -> Result<Booted, BootError> {
         let snapshots = self.layout.snap.clone();
-        let made = self.disk.create_dir_all(&snapshots, SNAP_MODE);
+        let made = self.disk.create_dir_all(&snapshots, DIR_MODE);
         made.map_err(|source| BootError::Io { path: snapshots, source })?;
         // Locked before anything else is touched.
         let (store, recovered) = self.open_store()?;
