@@ -23,8 +23,10 @@ use stanchion_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
-/// Longest wait for something that is going to happen.
-const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for something that is going to happen. It matters only to a test that fails, and a machine may be busy.
+const SOON: Duration = Duration::from_secs(180);
+/// Longest wait for one answer of a member that may be gone; then it is asked again.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// A process, and the thread that reads its log.
 struct Process {
@@ -138,7 +140,7 @@ impl Member {
 
     fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(self.client.clone()).unwrap();
-        endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+        endpoint.connect_timeout(ANSWER).connect_lazy()
     }
 
     fn kv(&self) -> KvClient<Channel> {
@@ -148,7 +150,7 @@ impl Member {
     /// The member's own view; nothing while it does not serve.
     async fn status(&self) -> Option<pb::StatusResponse> {
         let mut client = MaintenanceClient::new(self.channel());
-        let asked = tokio::time::timeout(Duration::from_secs(5), client.status(pb::StatusRequest {}));
+        let asked = tokio::time::timeout(ANSWER, client.status(pb::StatusRequest {}));
         Some(asked.await.ok()?.ok()?.into_inner())
     }
 }

@@ -1,20 +1,21 @@
 //! The log of a running member, and the one line for people.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 
-use super::process::{Server, command};
+use super::process::{PATIENCE, Server, command};
 
 #[test]
 fn a_terminal_gets_one_line_for_people() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_on_terminal(command(dir.path(), &[]));
     // It does not go through the log's queue, so it may overtake lines of the log.
-    let early = server.said.lines().find(|line| line.contains("try: etcdctl")).map(str::to_owned);
-    let line = early.unwrap_or_else(|| server.wait_for_line("try: etcdctl"));
+    let line = server.line("try: etcdctl");
     let data = dir.path().join("data");
     assert!(line.contains(&format!("serves on {}", server.address)), "{line}");
     assert!(line.contains(&format!("with its data in {}", data.display())), "{line}");
@@ -50,6 +51,7 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
     let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
     assert_eq!(vars["lost_log_lines"], 0, "three lines have room to wait");
     // What has waited comes when it is read again.
+    let deadline = Instant::now() + PATIENCE;
     let mut text = Vec::new();
     let mut piece = [0; 4096];
     while !String::from_utf8_lossy(&text).contains("KV/Put") {
@@ -57,14 +59,18 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
             Ok(len) => text.extend_from_slice(&piece[..len]),
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-                rustix::event::poll(
-                    &mut [rustix::event::PollFd::new(&stalled, rustix::event::PollFlags::IN)],
-                    None,
-                )
-                .unwrap();
+                await_bytes(&stalled, deadline);
             }
         }
     }
+}
+
+/// Blocks until there is something to read.
+fn await_bytes(pipe: &File, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).expect("it is short");
+    let readable = rustix::event::poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&left)).unwrap();
+    assert!(readable > 0, "the lines that have waited do not come");
 }
 
 #[test]

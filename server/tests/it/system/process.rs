@@ -7,13 +7,13 @@ use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Longest wait for anything that a member does.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything that a member does. It matters only to a test that fails, and a machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A member that serves.
 pub(crate) struct Server {
@@ -98,7 +98,13 @@ impl Server {
         Err(Refused { status: child.wait().expect("it has ended"), output })
     }
 
-    /// Waits for a log line with `text` in it.
+    /// The first log line with `text` in it, whether it came before the member served or is still to come.
+    pub(crate) fn line(&self, text: &str) -> String {
+        let early = self.said.lines().find(|line| line.contains(text)).map(str::to_owned);
+        early.unwrap_or_else(|| self.wait_for_line(text))
+    }
+
+    /// Waits for a log line with `text` in it, which comes after the member serves.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -117,13 +123,23 @@ impl Server {
     /// Sends a signal and waits for the end; the lines that were not read yet come along.
     pub(crate) fn stop(mut self, signal: rustix::process::Signal) -> (ExitStatus, Vec<String>) {
         rustix::process::kill_process(self.pid(), signal).expect("it lives");
-        let status = self.child.wait().expect("it ends");
-        (status, self.lines.iter().collect())
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        // Its log ends with it.
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {lines:?}"),
+            }
+        }
+        (self.child.wait().expect("it ends"), lines)
     }
 
     /// Status, head and body of one HTTP/1.1 request.
     pub(crate) fn http(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("it is not 0");
         let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = Vec::new();
