@@ -173,7 +173,15 @@ impl Runtime {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: RuntimeConfig, metrics: &Arc<Metrics>) -> Result<Runtime, StartError> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        Runtime::start_on(Arc::new(RealDisk), config, metrics).await
+    }
+
+    /// As [`start`](Self::start), on a given disk.
+    async fn start_on(
+        disk: Arc<dyn Disk>,
+        config: RuntimeConfig,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Runtime, StartError> {
         let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let election_ms = millis(config.tick) * u64::from(config.election_ticks);

@@ -109,3 +109,6 @@ async fn bring_storage(handle: &Handle) {
     let _ = txn.end();
     tracing::info!(new_storage_version = text.as_deref().unwrap_or("3.5.0"), "updated storage version");
 }
+
+#[cfg(test)]
+mod tests;
