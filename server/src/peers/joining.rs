@@ -2,23 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use stanchion_peer::{Asker, MemberInfo, PeerUrl};
 use stanchion_replica::boot::{Identity, NewCluster};
 use stanchion_replica::version::Version;
 
-use crate::config::ETCD_VERSION;
+use super::compatibility::{self, Joinable};
 
 /// Longest wait for one member's list.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for one member's list when a cluster is founded.
 const FOUNDING_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for one member's versions.
-const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
-/// The oldest cluster that can be joined.
-const OLDEST: &str = "3.0.0";
 
 /// What the running members say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +57,19 @@ pub enum JoinError {
     },
     /// The cluster runs a version that this member cannot.
     #[error(
-        "incompatible with current running cluster: its version is {cluster}, this member runs {OLDEST} to {ETCD_VERSION}"
+        "incompatible with current running cluster: its version is {cluster}, this member can join {joinable}; {}",
+        .joinable.advice(*.cluster)
     )]
     Version {
         /// The cluster's version.
-        cluster: String,
+        cluster: Version,
+        /// What this member can join.
+        joinable: Joinable,
     },
     /// No running member tells the cluster's version.
-    #[error("incompatible with current running cluster: no member tells the cluster's version")]
+    #[error(
+        "incompatible with current running cluster: no member tells the cluster's version; start this member again when the others have a leader and have agreed on one"
+    )]
     NoVersion,
     /// There are more learners than this member allows.
     #[error("too many learner members in cluster: {learners}, --max-learners is {max}")]
@@ -113,7 +113,7 @@ pub async fn join(given: &NewCluster, max_learners: usize) -> Result<Joined, Joi
         return Err(JoinError::Unmatched { id: 0, urls: own_urls(given).join(", ") });
     };
     let others: Vec<&MemberInfo> = members.iter().filter(|member| member.id != member_id).collect();
-    check_versions(&others).await?;
+    compatibility::check(&others).await?;
     let learners = members.iter().filter(|member| member.is_learner).count();
     if learners > max_learners {
         return Err(JoinError::Learners { learners, max: max_learners });
@@ -182,43 +182,4 @@ async fn resolved(urls: &[String]) -> Option<BTreeSet<SocketAddr>> {
         addresses.extend(tokio::net::lookup_host(parsed.authority()).await.ok()?);
     }
     Some(addresses)
-}
-
-/// What the first member says that says anything; silence means no.
-async fn downgrade_is_on(others: &[&MemberInfo]) -> bool {
-    let asker = Asker::new(VERSION_TIMEOUT);
-    for url in others.iter().flat_map(|member| &member.peer_urls) {
-        match asker.downgrade_enabled(url).await {
-            Ok(on) => return on,
-            Err(error) => tracing::debug!(url, %error, "failed to ask about a downgrade"),
-        }
-    }
-    false
-}
-
-/// The versions of clusters that this member can join. One that is being downgraded to this release still has the next
-/// one's version.
-fn allowed_versions(downgrading: bool) -> RangeInclusive<Version> {
-    let own = Version::parse(ETCD_VERSION).expect("our own version is one");
-    if downgrading {
-        let next = Version { minor: own.minor + 1, ..own };
-        return next..=next;
-    }
-    Version::parse(OLDEST).expect("it is one")..=own
-}
-
-/// One member at least must tell the cluster's version, and none a version that this member cannot run.
-async fn check_versions(others: &[&MemberInfo]) -> Result<(), JoinError> {
-    let asker = Asker::new(VERSION_TIMEOUT);
-    let allowed = allowed_versions(downgrade_is_on(others).await);
-    let mut told = false;
-    for url in others.iter().filter_map(|member| member.peer_urls.first()) {
-        let Ok(info) = asker.version(url).await else { continue };
-        let Some(cluster) = Version::parse(&info.etcdcluster) else { continue };
-        if !allowed.contains(&cluster) {
-            return Err(JoinError::Version { cluster: info.etcdcluster });
-        }
-        told = true;
-    }
-    if told { Ok(()) } else { Err(JoinError::NoVersion) }
 }

@@ -4,6 +4,7 @@
 //! What lives here: who is a peer (as membership says), what comes in and its bounds, the peer port's answers, and
 //! questions to the leader. What may not: what a message or a change means.
 
+mod compatibility;
 mod endpoints;
 mod hashes;
 mod inbox;
@@ -28,6 +29,7 @@ use crate::config::ETCD_VERSION;
 use crate::metrics::Metrics;
 use crate::runtime::{Shared, StoreCell, ToRaft};
 
+pub use compatibility::Joinable;
 pub(crate) use endpoints::Questions;
 pub(crate) use hashes::ask_hashes;
 pub use inbox::PeerMessage;

@@ -1,5 +1,6 @@
 //! The server from outside.
 
+mod answering;
 mod cluster;
 mod front;
 mod system;

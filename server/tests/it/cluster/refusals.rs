@@ -1,9 +1,13 @@
 //! Members that do not fit: each is refused in etcd's words, which its log has once.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use stanchion_api::etcdserverpb::cluster_client::ClusterClient;
 
 use super::*;
+use crate::answering::answering;
 
 /// One request written by hand, and all of its answer.
 fn request(member: &Member, line: &str, headers: &[(&str, &str)]) -> String {
@@ -89,4 +93,109 @@ async fn a_list_that_does_not_fit_is_refused() {
         assert_eq!(member.lines(&[said]), 1, "{said}");
     }
     assert!(!Path::new(&flag(&member, "data-dir")).join("member/wal").exists(), "nothing was founded");
+}
+
+/// What a fake member tells of its cluster.
+#[derive(Clone)]
+struct Told {
+    version: &'static str,
+    downgrading: bool,
+    /// Peer URLs of its members, by id.
+    members: Vec<(u64, Vec<String>)>,
+}
+
+/// A running cluster of one member beside who wants to join it; what it tells can change.
+fn running(told: &Arc<Mutex<Told>>) -> SocketAddr {
+    let told = told.clone();
+    answering(move |path| {
+        let Told { version, downgrading, members } = told.lock().unwrap().clone();
+        let member = |(id, urls): (u64, Vec<String>)| serde_json::json!({"id": id, "peerURLs": urls});
+        match path {
+            "/members" => Some(serde_json::Value::from_iter(members.into_iter().map(member)).to_string()),
+            "/version" => Some(format!(r#"{{"etcdserver":"{version}","etcdcluster":"{version}"}}"#)),
+            "/downgrade/enabled" => Some(downgrading.to_string()),
+            _ => None,
+        }
+    })
+}
+
+/// A cluster of one.
+fn founder(dir: &Path) -> Member {
+    let mut founder = joining(dir, &[]);
+    let url = flag(&founder, "initial-advertise-peer-urls");
+    founder.name = "m0".to_owned();
+    founder.set("name", "m0");
+    founder.set("data-dir", &dir.join("m0").display().to_string());
+    founder.set("initial-cluster", &format!("m0={url}"));
+    founder.set("initial-cluster-state", "new");
+    founder.start();
+    founder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dwn_9_who_does_not_fit_the_clusters_version_does_not_join() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(Mutex::new(Told { version: "", downgrading: false, members: Vec::new() }));
+    let other = format!("http://{}", running(&told));
+    let mut member = joining(dir.path(), &[]);
+    let own = flag(&member, "initial-advertise-peer-urls");
+    // Nobody is at its first URL: the second one counts.
+    let silent = format!("http://127.0.0.1:{}", ports(1)[0]);
+    let list = format!("m0={silent},m0={other},{}", flag(&member, "initial-cluster"));
+    member.set("initial-cluster", &list);
+    told.lock().unwrap().members = vec![(7, vec![silent, other]), (9, vec![own])];
+
+    let (low, high) = ("is not compatible; too low", "is not compatible; too high");
+    let newer = "start a release that is at least as new as the cluster";
+    for (version, downgrading, warning, why, advice) in [
+        ("3.8.0", false, high, "its version is 3.8, this member can join 3.0 to 3.7", newer),
+        ("4.0.0", false, high, "its version is 4.0, this member can join 3.0 to 3.7", newer),
+        ("2.3.0", false, low, "its version is 2.3, this member can join 3.0 to 3.7", "upgrade the members"),
+        (
+            "3.7.0",
+            true,
+            low,
+            "its version is 3.7, this member can join 3.8 to 3.8",
+            "a downgrade is under way",
+        ),
+        (
+            "not_decided",
+            false,
+            "failed to parse",
+            "no member tells the cluster's version",
+            "start this member again",
+        ),
+    ] {
+        {
+            let mut told = told.lock().unwrap();
+            (told.version, told.downgrading) = (version, downgrading);
+        }
+        member.log.send_replace(String::new());
+        member.start();
+        assert_eq!(member.ended().await.code(), Some(1), "{version}");
+        assert_eq!(
+            member.lines(&["incompatible with current running cluster: ", why, advice]),
+            1,
+            "{version}"
+        );
+        assert_eq!(
+            member.lines(&["cluster version of remote member", warning, r#""remote-member-id":"7""#]),
+            1
+        );
+        assert!(!Path::new(&flag(&member, "data-dir")).exists(), "{version}: nothing is made");
+    }
+
+    // The same directory joins a cluster that fits.
+    let founder = founder(dir.path());
+    agreed_leader(std::slice::from_ref(&founder)).await;
+    put(&founder, "k", "1").await;
+    let at = flag(&founder, "initial-advertise-peer-urls");
+    let own = flag(&member, "initial-advertise-peer-urls");
+    let add = pb::MemberAddRequest { peer_ur_ls: vec![own.clone()], is_learner: false };
+    ClusterClient::new(founder.channel()).member_add(add).await.unwrap();
+    member.set("initial-cluster", &format!("m0={at},m3={own}"));
+    member.start();
+    let members = [founder, member];
+    agreed_leader(&members).await;
+    assert_eq!(get(&members[1], "k").await.as_deref(), Some("1"));
 }

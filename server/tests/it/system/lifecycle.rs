@@ -1,13 +1,14 @@
 //! Start, signals, exit codes, the service manager, and what a refused start says.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::Signal;
 
-use super::process::{Refused, Server, command};
+use crate::answering::answering;
+
+use super::process::{PATIENCE, Refused, Server, command};
 
 #[test]
 fn a_signal_ends_it_in_order_and_shows_in_the_exit_status() {
@@ -37,6 +38,7 @@ fn the_service_manager_hears_when_it_serves() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = command(dir.path(), &[]);
     command.env("NOTIFY_SOCKET", &path);
     let _server = Server::try_start(command).unwrap();
@@ -45,29 +47,11 @@ fn the_service_manager_hears_when_it_serves() {
     assert_eq!(&text[..len], b"READY=1");
 }
 
-/// Answers every request as a member of cluster 1234 does that is asked for its list.
-fn stranger() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut reader = BufReader::new(stream);
-            while let Some(Ok(line)) = reader.by_ref().lines().next()
-                && !line.is_empty()
-            {}
-            let list = r#"[{"id":7,"peerURLs":["http://127.0.0.1:1"],"name":"x","clientURLs":[]}]"#;
-            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Etcd-Cluster-ID: 1234\r\n";
-            // Who has gone needs no answer.
-            let _ = write!(reader.get_mut(), "{head}Content-Length: {}\r\n\r\n{list}", list.len());
-        }
-    });
-    address
-}
-
 #[test]
 fn another_cluster_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let other = stranger();
+    let list = r#"[{"id":7,"peerURLs":["http://127.0.0.1:1"],"name":"x","clientURLs":[]}]"#;
+    let other = answering(|_| Some(list.to_owned()));
     let list = format!("--initial-cluster=a=http://127.0.0.1:1,b=http://{other}");
     let flags = ["--name=a", "--initial-advertise-peer-urls=http://127.0.0.1:1", &list];
     // A directory that was founded is not asked for its list any more: it says the same.
@@ -153,8 +137,11 @@ fn unix_sockets_and_several_urls_are_served_side_by_side() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
-    let by_socket = asked(std::os::unix::net::UnixStream::connect(&socket).unwrap());
-    let by_port = asked(std::net::TcpStream::connect(also).unwrap());
+    let by_socket = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    by_socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let by_port = std::net::TcpStream::connect(also).unwrap();
+    by_port.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (by_socket, by_port) = (asked(by_socket), asked(by_port));
     for answer in [by_socket, by_port] {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""health":"true""#), "{answer}");
     }
