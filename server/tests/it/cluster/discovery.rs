@@ -35,7 +35,7 @@ async fn founders_meet_in_a_registry() {
     let mut registry = founder(dir.path(), "registry", &[]);
     registry.set("initial-cluster", &format!("registry={}", flag(&registry, "initial-advertise-peer-urls")));
     registry.start();
-    eventually("the registry", async || registry.status().await).await;
+    registry.until_said("ready to serve client requests").await;
     let how = [("discovery-endpoints", registry.client.as_str()), ("discovery-token", "t1")];
 
     // Without a size nobody knows when the founders are complete.
