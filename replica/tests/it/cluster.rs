@@ -159,6 +159,11 @@ impl Member {
         self.hangs = true;
     }
 
+    /// Whether the disk has work that it has not given back.
+    pub(crate) fn owes_syncs(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// The disk gives back all that it owes, and goes on.
     pub(crate) fn wake(&mut self) {
         self.hangs = false;

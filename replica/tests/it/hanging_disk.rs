@@ -1,5 +1,6 @@
 //! A disk that hangs: who leads gives way, who follows does not campaign, and both come back.
 
+use stanchion_raft::MessageType;
 use stanchion_replica::ReleasePolicy;
 
 use crate::cluster::{Cluster, Member, founders};
@@ -59,6 +60,67 @@ fn a_leader_whose_disk_hangs_hands_over_within_an_election_timeout() {
     assert_eq!(cluster.members[at].get("k").as_deref(), Some("2"));
     let hashes: Vec<_> = cluster.members.iter().map(|m| m.applier.store().hash_kv(0).unwrap()).collect();
     assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
+/// To whom a member sends messages of this type now, lowest first. What it sends goes no further.
+fn receivers(member: &mut Member, msg_type: MessageType) -> Vec<u64> {
+    member.run();
+    let sent = std::mem::take(&mut member.outbox);
+    let mut to: Vec<u64> = sent.iter().filter(|m| m.msg_type == msg_type).map(|m| m.to).collect();
+    to.sort_unstable();
+    to
+}
+
+#[test]
+fn heartbeats_do_not_wait_behind_fsync() {
+    let dirs = dirs();
+    let mut cluster = three(&dirs);
+    let leader = cluster.leader().id;
+    let at = place(&cluster, leader);
+    let mut others: Vec<u64> =
+        cluster.members.iter().map(|member| member.id).filter(|id| *id != leader).collect();
+    others.sort_unstable();
+    // An entry is with the log, and its sync does not return.
+    let member = &mut cluster.members[at];
+    member.hang();
+    member.put("k", "1");
+    assert_eq!(receivers(member, MessageType::App), others, "entries leave before they are synced");
+    for tick in 1..ELECTION {
+        member.consensus.handle_tick().unwrap();
+        assert_eq!(receivers(member, MessageType::Heartbeat), others, "tick {tick}");
+        assert!(member.owes_syncs(), "the sync has not returned meanwhile");
+    }
+    // So does the round that confirms a read.
+    let round = member.consensus.want_read();
+    assert_eq!(receivers(member, MessageType::Heartbeat), others);
+    assert_eq!(member.has_granted(round), None, "nobody has answered yet");
+}
+
+#[test]
+fn a_heartbeat_is_answered_while_the_log_is_not_synced() {
+    let dirs = dirs();
+    let mut cluster = three(&dirs);
+    let leader = cluster.leader().id;
+    let (hanging, silent) = ((place(&cluster, leader) + 1) % 3, (place(&cluster, leader) + 2) % 3);
+    let before = term(&cluster.members[hanging]);
+    cluster.members[hanging].hang();
+    // The leader has but this one member's answers to go by.
+    let silent = cluster.members[silent].id;
+    cluster.cut_off.push(silent);
+    let put = cluster.leader().put("k", "1");
+    cluster.settle();
+    assert!(cluster.members[hanging].owes_syncs());
+    for _ in 0..5 * ELECTION {
+        cluster.tick(1);
+        let round = cluster.leader().consensus.want_read();
+        cluster.settle();
+        assert!(cluster.leader().has_granted(round).is_some(), "a read needs answers, not syncs");
+    }
+    assert_eq!((cluster.leader().id, term(&cluster.members[hanging])), (leader, before));
+    assert!(!cluster.leader().effects.contains_key(&put), "what one log of three has is not committed");
+    cluster.members[hanging].wake();
+    cluster.settle();
+    assert!(cluster.leader().effects.contains_key(&put));
 }
 
 #[test]
