@@ -313,19 +313,11 @@ mod tests {
 
     #[test]
     fn verdicts_and_tables_follow_from_the_runs() {
-        let scenario = Scenario {
-            name: "s",
-            title: "a scenario",
-            load: "put",
-            echo: true,
-            data: None,
-            replaces: false,
-            targets: &[
-                Target::AtLeast(Figure::Rate, 1.8),
-                Target::AtMost(Figure::P99, 0.6),
-                Target::EchoCpu(1.8),
-            ],
-        };
+        let scenario = scenario(&[
+            Target::AtLeast(Figure::Rate, 1.8),
+            Target::AtMost(Figure::P99, 0.6),
+            Target::EchoCpu(1.8),
+        ]);
         let servers = ["ours".to_owned(), "etcd".to_owned()];
         let runs: Vec<Run> = [("ours", 2000.0, None), ("etcd", 1000.0, None), ("ours", 9.0, Some("noise"))]
             .map(|(server, rate, marked)| run(server, rate, marked))
@@ -343,8 +335,17 @@ mod tests {
 
     #[test]
     fn disturbed_runs_are_no_grounds_for_a_verdict() {
-        let targets = &[Target::AtLeast(Figure::Rate, 1.8)];
-        let scenario = Scenario {
+        let scenario = scenario(&[Target::AtLeast(Figure::Rate, 1.8)]);
+        let servers = ["ours".to_owned(), "etcd".to_owned()];
+        let runs = [run("ours", 2000.0, Some("noise")), run("etcd", 1000.0, None)];
+        let group = group(&scenario, &servers, &runs);
+        let text = markdown(&[group], &[]);
+        assert!(text.contains("- no verdict, all runs of a server are marked: operations/s 2.00×"), "{text}");
+        assert!(!text.contains("met:"), "{text}");
+    }
+
+    fn scenario(targets: &'static [Target]) -> Scenario {
+        Scenario {
             name: "s",
             title: "a scenario",
             load: "put",
@@ -352,13 +353,7 @@ mod tests {
             data: None,
             replaces: false,
             targets,
-        };
-        let servers = ["ours".to_owned(), "etcd".to_owned()];
-        let runs = [run("ours", 2000.0, Some("noise")), run("etcd", 1000.0, None)];
-        let group = group(&scenario, &servers, &runs);
-        let text = markdown(&[group], &[]);
-        assert!(text.contains("- no verdict, all runs of a server are marked: operations/s 2.00×"), "{text}");
-        assert!(!text.contains("met:"), "{text}");
+        }
     }
 
     fn group<'a>(scenario: &'a Scenario, servers: &'a [String], runs: &'a [Run]) -> Group<'a> {

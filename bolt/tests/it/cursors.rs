@@ -67,18 +67,25 @@ fn moved(model: &Model, at: Option<&[u8]>, step: &Step) -> Option<Vec<u8>> {
     found.map(|(key, _)| key.clone())
 }
 
+/// Takes a step with a cursor that reads or one that writes; what a deletion does is the caller's.
+macro_rules! take {
+    ($step:expr, $cursor:expr, Delete => $delete:expr) => {
+        match $step {
+            Step::First => $cursor.first(),
+            Step::Last => $cursor.last(),
+            Step::Next => $cursor.next(),
+            Step::Prev => $cursor.prev(),
+            Step::Seek(n) => $cursor.seek(&key(*n)),
+            Step::Delete => $delete,
+        }
+    };
+}
+
 fn walk(mut cursor: Cursor<'_>, model: &Model, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut at = None;
     for step in steps {
         let expected = moved(model, at.as_deref(), step);
-        let found = match step {
-            Step::First => cursor.first(),
-            Step::Last => cursor.last(),
-            Step::Next => cursor.next(),
-            Step::Prev => cursor.prev(),
-            Step::Seek(n) => cursor.seek(&key(*n)),
-            Step::Delete => cursor.entry(),
-        };
+        let found = take!(step, cursor, Delete => cursor.entry());
         let expected_entry = expected.as_deref().map(|key| (key, Some(model[key].as_slice())));
         prop_assert_eq!(found.unwrap(), expected_entry, "{:?}", step);
         at = expected;
@@ -137,18 +144,11 @@ proptest! {
         let mut at: Option<Vec<u8>> = None;
         for step in &steps {
             let expected = moved(&model, at.as_deref(), step);
-            let found = match step {
-                Step::First => cursor.first(),
-                Step::Last => cursor.last(),
-                Step::Next => cursor.next(),
-                Step::Prev => cursor.prev(),
-                Step::Seek(n) => cursor.seek(&key(*n)),
-                Step::Delete => {
-                    let there = at.as_ref().is_some_and(|at| model.remove(at).is_some());
-                    prop_assert_eq!(cursor.delete().unwrap(), there);
-                    continue;
-                }
-            };
+            let found = take!(step, cursor, Delete => {
+                let there = at.as_ref().is_some_and(|at| model.remove(at).is_some());
+                prop_assert_eq!(cursor.delete().unwrap(), there);
+                continue;
+            });
             let entry = expected.clone().map(|key| (key.clone(), Some(model[&key].clone())));
             prop_assert_eq!(found.unwrap(), entry, "{:?}", step);
             at = expected;
