@@ -101,7 +101,13 @@ impl ApplierLoop {
 
     fn take(&mut self, input: ToApplier) {
         match input {
-            ToApplier::Work(work) => self.apply(work),
+            ToApplier::Work(work) => {
+                let to_raft = self.to_raft.clone();
+                self.apply(work, |applied| {
+                    // A thread that is gone means that the member stops.
+                    let _ = to_raft.send(applied);
+                });
+            }
             ToApplier::Install { index, done } => {
                 self.install(index);
                 // The log writer ends only after the applier.
@@ -129,7 +135,8 @@ impl ApplierLoop {
         }
     }
 
-    pub(super) fn apply(&mut self, work: ApplyWork) {
+    /// Applies a batch; `tell_raft` is how raft hears of it.
+    pub(super) fn apply(&mut self, work: ApplyWork, tell_raft: impl FnOnce(ToRaft)) {
         let now_ms = self.now_ms();
         self.figures.begin();
         let figures = &mut self.figures;
@@ -163,7 +170,7 @@ impl ApplierLoop {
         if !waiters_last {
             self.shared.tell(std::mem::take(&mut outcomes));
         }
-        let _ = self.to_raft.send(applied);
+        tell_raft(applied);
         self.shared.tell(outcomes);
     }
 

@@ -69,7 +69,10 @@ impl Turns {
         });
         if let Some((mut applier, works)) = here {
             let _guard = EndsWithIt;
-            works.into_iter().for_each(|work| applier.apply(work));
+            for work in works {
+                // While the applier is held, so that raft hears of batches in their order.
+                applier.apply(work, |applied| self.offer(applied));
+            }
         }
     }
 
