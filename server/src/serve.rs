@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::auto_compaction;
 use crate::config::{Config, ETCD_VERSION, GATES, Notice, Stage};
 use crate::discovery;
-use crate::front::{Front, Limits, serve};
+use crate::front::{Front, Lanes, Limits, serve};
 use crate::lifecycle::{Signals, Stop, notify_ready};
 use crate::listeners::{self, Bound};
 use crate::logging::{Control, Format, Logging, parse_level};
@@ -87,7 +87,10 @@ async fn serve_member(config: &Config, log: Control) -> Result<Stop> {
     runtime.keep_comparing(corruption_checks(config));
     defragment_at_start(&member, config).await;
     let compacting = tokio::spawn(auto_compaction::run(config.auto_compaction, member.clone()));
-    let front = Front::new(member, limits(config), metrics, Some(log));
+    // Clients, peers and the member's own threads need the other cores.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let lanes = Lanes::start(cores.div_ceil(2)).context("no serving threads")?;
+    let front = Front::new(member, limits(config), metrics, lanes, Some(log));
     let (stop_serving, stopping) = tokio::sync::watch::channel(false);
     let mut serving = JoinSet::new();
     tracing::info!("ready to serve client requests");

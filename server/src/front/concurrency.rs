@@ -231,7 +231,7 @@ impl Steps<'_> {
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Refusal> {
-        self.front.member.range(self.call.caller.clone(), request).await.map_err(inner)?.decode()
+        self.front.read(self.call.caller.clone(), request).await.map_err(inner)?.decode()
     }
 
     async fn get(&self, key: &Bytes) -> Result<pb::RangeResponse, Refusal> {

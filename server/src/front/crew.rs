@@ -1,5 +1,5 @@
 //! The calls of one connection run on that connection's own task: what came in with one read is answered with one
-//! write, and nobody else is woken for it. What computes for long must not run here: see [`aside`].
+//! write, and nobody else is woken for it. What computes for long must not run here: see `lanes`.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -9,8 +9,6 @@ use std::task::{Context, Poll};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::rt::Executor;
 use parking_lot::Mutex;
-
-use crate::refusal::{Refusal, STOPPED};
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -55,13 +53,6 @@ impl Crew {
         }
         ended
     }
-}
-
-/// Runs what may compute for long on a task of its own, so that the other calls of the connection do not wait for it.
-pub(super) async fn aside<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::spawn(work).await.unwrap_or(Err(STOPPED))
 }
 
 #[cfg(test)]

@@ -10,10 +10,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::crew::aside;
 use super::door::Call;
 use super::{Front, Outbound, Raw, check};
-use crate::member::Encoded;
+use crate::member::{Caller, Encoded};
 use crate::refusal::{LEARNER, NO_SPACE, Refusal};
 
 /// Keys in the first chunk of a streamed range.
@@ -30,10 +29,7 @@ pub(super) async fn range(
         return Err(LEARNER);
     }
     check::range(&request.message)?;
-    if request.message.range_end.is_empty() {
-        return front.member.range(call.caller, request.message).await;
-    }
-    aside(front.member.range(call.caller, request.message)).await
+    front.read(call.caller, request.message).await
 }
 
 pub(super) async fn put(
@@ -63,7 +59,7 @@ pub(super) async fn txn(
     front.admit(&call, check::txn_cost(&request.message)).await?;
     check::txn(&request.message, front.limits.max_txn_ops)?;
     if check::is_read_only(&request.message) {
-        return aside(front.member.read_txn(call.caller, request.message)).await;
+        return front.lanes.aside(front.member.read_txn(call.caller, request.message)).await;
     }
     front.propose(call, RequestKind::Txn, request.bytes).await
 }
@@ -84,7 +80,7 @@ pub(super) async fn range_stream(
 ) -> Result<Outbound<pb::RangeStreamResponse>, Refusal> {
     check::range_stream(&request.message)?;
     let (chunks, out) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::spawn(async move {
+    front.lanes.workers().clone().spawn(async move {
         if let Err(refusal) = send_chunks(&front, &call, request.message, &chunks).await {
             // A failed send means that nobody listens any more.
             let _ = chunks.send(Err(refusal.into())).await;
@@ -143,6 +139,17 @@ fn next_size(size: i64, encoded: usize, target: usize) -> i64 {
 }
 
 impl Front {
+    /// Reads on a worker what may be many keys: how many there are is seen too late.
+    pub(super) async fn read(
+        &self,
+        caller: Caller,
+        request: pb::RangeRequest,
+    ) -> Result<Encoded<pb::RangeResponse>, Refusal> {
+        let one = request.range_end.is_empty();
+        let read = self.member.range(caller, request);
+        if one { read.await } else { self.lanes.aside(read).await }
+    }
+
     /// Proposes the request's own bytes and names the type of the answer.
     pub(super) async fn propose<M: Message + Default>(
         &self,

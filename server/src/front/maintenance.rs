@@ -100,7 +100,8 @@ pub(super) async fn snapshot(
 ) -> Result<Outbound<pb::SnapshotResponse>, Refusal> {
     let image = front.member.image().await?;
     let (chunks, out) = mpsc::channel(2);
-    tokio::spawn(async move {
+    // The checksum is work.
+    front.lanes.workers().spawn(async move {
         if let Err(refusal) = send_image(image, &chunks).await {
             // A failed send means that nobody listens any more.
             let _ = chunks.send(Err(refusal.into())).await;

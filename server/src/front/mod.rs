@@ -18,6 +18,7 @@ mod grpc_health;
 mod health;
 mod http;
 mod kv;
+mod lanes;
 mod lease;
 mod maintenance;
 mod message;
@@ -40,6 +41,7 @@ use crate::logging::Control;
 use crate::member::{Encoded, MemberHandle};
 use crate::metrics::Metrics;
 
+pub use lanes::Lanes;
 pub use serve::{Listener, Offer, serve};
 
 /// Limits and intervals of the front, as configured.
@@ -113,19 +115,21 @@ pub struct Front {
     metrics: Arc<Metrics>,
     /// What `grpc.health.v1` says; serving from the start.
     health: HealthReporter,
+    lanes: Lanes,
     /// The log of this process, if it has one.
     log: Option<Control>,
 }
 
 impl Front {
-    /// A front over `member` that counts in `metrics` and shows `log`.
+    /// A front over `member` that serves on `lanes`, counts in `metrics` and shows `log`.
     pub fn new(
         member: MemberHandle,
         limits: Limits,
         metrics: Arc<Metrics>,
+        lanes: Lanes,
         log: Option<Control>,
     ) -> Arc<Self> {
-        Arc::new(Front { member, limits, metrics, health: HealthReporter::new(), log })
+        Arc::new(Front { member, limits, metrics, health: HealthReporter::new(), lanes, log })
     }
 
     /// All metric families in Prometheus' text format, the gauges as of now.

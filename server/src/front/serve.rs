@@ -2,14 +2,17 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -68,9 +71,7 @@ pub async fn serve(
             () = stopping(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok(stream) => {
-                    connections.spawn(connection(front.clone(), stream, offer, stop.clone()));
-                }
+                Ok(socket) => _ = connections.spawn(place(front.clone(), socket, offer, stop.clone())),
                 // One caller's fault or a passing lack of descriptors: the listener itself lives on.
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept connection");
@@ -92,17 +93,90 @@ async fn stopping(stop: &mut watch::Receiver<bool>) {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection of which nothing has been read.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
+    async fn accept(&self) -> io::Result<Socket> {
+        Ok(match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Socket::Tcp(stream)
             }
-            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Listener::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
+/// How HTTP/2 begins, and no method that is served here.
+const HTTP2: &[u8; 2] = b"PR";
+
+impl Socket {
+    /// Waits until the client says something; whether it begins as HTTP/2 does. What was said is left to be read.
+    async fn begins_http2(&self) -> io::Result<bool> {
+        let mut begin = [0; HTTP2.len()];
+        let mut look = |socket: BorrowedFd<'_>| Ok(recv(socket, &mut begin, RecvFlags::PEEK)?);
+        match self {
+            Socket::Tcp(stream) => stream.async_io(Interest::READABLE, || look(stream.as_fd())).await?,
+            Socket::Unix(stream) => stream.async_io(Interest::READABLE, || look(stream.as_fd())).await?,
+        };
+        Ok(&begin == HTTP2)
+    }
+
+    fn here(self) -> Box<dyn Stream> {
+        match self {
+            Socket::Tcp(stream) => Box::new(stream),
+            Socket::Unix(stream) => Box::new(stream),
         }
     }
+
+    /// From now on the reactor of `runtime` watches it.
+    fn moved(self, runtime: &Handle) -> io::Result<Box<dyn Stream>> {
+        let _there = runtime.enter();
+        Ok(match self {
+            Socket::Tcp(stream) => Box::new(TcpStream::from_std(stream.into_std()?)?),
+            Socket::Unix(stream) => Box::new(UnixStream::from_std(stream.into_std()?)?),
+        })
+    }
+}
+
+/// Serves a connection where it belongs: gRPC on a lane, everything else, which may have to make much JSON, on a worker.
+/// Whoever says too little at first is served by a worker, whatever comes then.
+async fn place(front: Arc<Front>, socket: Socket, offer: Offer, mut stop: watch::Receiver<bool>) {
+    let http2 = tokio::select! {
+        http2 = socket.begins_http2() => http2,
+        () = stopping(&mut stop) => return,
+    };
+    let placed = match http2 {
+        Ok(true) if offer != Offer::Metrics => on_lane(&front, socket, offer, stop).await,
+        Ok(_) => {
+            connection(front, socket.here(), offer, stop).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = placed {
+        tracing::debug!(%error, "a connection ended before it began");
+    }
+}
+
+async fn on_lane(
+    front: &Arc<Front>,
+    socket: Socket,
+    offer: Offer,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let seat = front.lanes.seat();
+    let stream = socket.moved(&seat.runtime)?;
+    // A set, because it takes the connection with it when this is dropped.
+    let mut there = JoinSet::new();
+    there.spawn_on(connection(front.clone(), stream, offer, stop), &seat.runtime);
+    there.join_next().await;
+    Ok(())
 }
 
 async fn connection(

@@ -204,7 +204,7 @@ impl Session {
                     watcher.progress = Progress::Skipped;
                 }
                 let fragment = watcher.fragment;
-                self.send_events(&standing.header(revision), id, &events, fragment).await
+                self.send_events(standing.header(revision), id, events, fragment).await
             }
             WatchDelivery::Progress { id, revision } => {
                 let header = Some(standing.header(revision));
@@ -226,23 +226,23 @@ impl Session {
 
     async fn send_events(
         &mut self,
-        header: &pb::ResponseHeader,
+        header: pb::ResponseHeader,
         id: i64,
-        events: &[Bytes],
+        events: Vec<Bytes>,
         fragment: bool,
     ) -> Result<(), Gone> {
         let limit = if fragment { self.front.limits.max_message_bytes() } else { usize::MAX };
-        let mut rest = events;
-        while !rest.is_empty() {
-            let (part, later) = rest.split_at(fitting(header, id, rest, limit));
-            let head = pb::WatchResponse {
-                header: Some(*header),
-                watch_id: id,
-                fragment: !later.is_empty(),
-                ..Default::default()
+        let mut parts = Parts { header, id, events, sent: 0, limit };
+        while parts.sent < parts.events.len() {
+            let part = if parts.is_long() {
+                let beside = self.front.lanes.aside(async move { Ok((parts.next(), parts)) }).await;
+                let Ok((part, rest)) = beside else { return Err(Gone) };
+                parts = rest;
+                part
+            } else {
+                parts.next()
             };
-            self.emit(Encoded::from_bytes(assemble(&head, part))).await?;
-            rest = later;
+            self.emit(Encoded::from_bytes(part)).await?;
         }
         Ok(())
     }
@@ -263,6 +263,41 @@ impl Session {
 
     async fn emit(&mut self, response: Encoded<pb::WatchResponse>) -> Result<(), Gone> {
         self.responses.send(Ok(response)).await.map_err(|_| Gone)
+    }
+}
+
+/// Events and bytes of which the encoding would keep the other calls of a serving thread waiting.
+const LONG_EVENTS: usize = 256;
+const LONG_BYTES: usize = 256 * 1024;
+
+/// The responses that bring events to a watcher, one after the other.
+struct Parts {
+    header: pb::ResponseHeader,
+    id: i64,
+    events: Vec<Bytes>,
+    /// Events that are in responses already.
+    sent: usize,
+    /// Bytes of a response that are too many; one event may be that long.
+    limit: usize,
+}
+
+impl Parts {
+    fn is_long(&self) -> bool {
+        let left = &self.events[self.sent..];
+        left.len() >= LONG_EVENTS || left.iter().map(Bytes::len).sum::<usize>() >= LONG_BYTES
+    }
+
+    fn next(&mut self) -> Bytes {
+        let left = &self.events[self.sent..];
+        let (part, later) = left.split_at(fitting(&self.header, self.id, left, self.limit));
+        let head = pb::WatchResponse {
+            header: Some(self.header),
+            watch_id: self.id,
+            fragment: !later.is_empty(),
+            ..Default::default()
+        };
+        self.sent += part.len();
+        assemble(&head, part)
     }
 }
 

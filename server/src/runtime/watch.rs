@@ -10,7 +10,9 @@ use stanchion_replica::history::History;
 use stanchion_watch::{
     Counts, CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinError;
 
 use super::store_cell::StoreCell;
 use crate::member::{
@@ -25,6 +27,8 @@ pub(super) struct WatchHub {
     /// Woken when a watcher needs history, and at the end.
     behind: Condvar,
     store: Arc<StoreCell>,
+    /// Where [`EVENTS_BESIDE`] events and more are made ready.
+    workers: Handle,
 }
 
 #[derive(Debug)]
@@ -38,11 +42,16 @@ struct State {
 /// Deliveries that wait between hub and front; the hub itself holds the rest.
 const CHANNEL: usize = 8;
 
+/// So many events at once would keep the other calls of a serving thread waiting: each may be read once more.
+const EVENTS_BESIDE: usize = 256;
+
 impl WatchHub {
+    /// Must be called on the runtime whose workers take what computes for long.
     pub(super) fn new(store: Arc<StoreCell>) -> Arc<WatchHub> {
         let hub = Hub::new(store.now().revision(), WATCH_STREAM_CAPACITY - CHANNEL);
         let state = State { hub, pumps: HashMap::new(), stopped: false };
-        Arc::new(WatchHub { state: Mutex::new(state), behind: Condvar::new(), store })
+        let workers = Handle::current();
+        Arc::new(WatchHub { state: Mutex::new(state), behind: Condvar::new(), store, workers })
     }
 
     pub(super) fn publish(&self, revision: i64, events: Arc<[Event]>) {
@@ -89,6 +98,15 @@ impl WatchHub {
         let (sender, receiver) = mpsc::channel(CHANNEL);
         tokio::spawn(pump(self.clone(), stream, notify, sender));
         (Box::new(Control { hub: self.clone(), stream }), receiver)
+    }
+
+    /// As [`delivery`](Self::delivery), on a worker if that may take long. An error means that nothing can follow.
+    async fn made_ready(self: &Arc<Self>, response: Response) -> Result<Option<WatchDelivery>, JoinError> {
+        if !matches!(&response.kind, ResponseKind::Events { events, .. } if events.len() >= EVENTS_BESIDE) {
+            return Ok(self.delivery(response));
+        }
+        let hub = self.clone();
+        self.workers.spawn(async move { hub.delivery(response) }).await
     }
 
     /// What the front is told for an answer; `None` for what it has said itself.
@@ -142,7 +160,8 @@ async fn pump(
             }
             continue;
         };
-        if let Some(delivery) = hub.delivery(response)
+        let Ok(delivery) = hub.made_ready(response).await else { break };
+        if let Some(delivery) = delivery
             && sender.send(delivery).await.is_err()
         {
             break;

@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) space: Option<Space>,
     /// What the next defragmentation waits for.
     pub(crate) defragmentation: Option<tokio::sync::oneshot::Receiver<()>>,
+    /// What the next range of several keys keeps its thread waiting for, and whom it tells that it does.
+    pub(crate) long_range: Option<(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>)>,
     watchers: Vec<(i64, Bytes, mpsc::Sender<WatchDelivery>)>,
     ids: u64,
 }
@@ -239,7 +241,17 @@ impl Member for Fake {
         done(Ok(()))
     }
     fn range(&self, _: Caller, request: pb::RangeRequest) -> Answer<Encoded<pb::RangeResponse>> {
-        done(Ok(self.0.lock().unwrap().range(&request).into()))
+        let mut state = self.0.lock().unwrap();
+        let answer = Ok(state.range(&request).into());
+        let long = (!request.range_end.is_empty()).then(|| state.long_range.take()).flatten();
+        Box::pin(async move {
+            if let Some((began, end)) = long {
+                began.send(()).unwrap();
+                // The other end is dropped.
+                end.recv().unwrap_err();
+            }
+            answer
+        })
     }
     fn read_txn(&self, _: Caller, request: pb::TxnRequest) -> Answer<Encoded<pb::TxnResponse>> {
         done(Ok(self.0.lock().unwrap().txn(request).into()))

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::RequestKind;
 use stanchion_api::{v3electionpb as el, v3lockpb as lk};
-use stanchion_server::front::{Front, Limits, Listener, Offer, serve};
+use stanchion_server::front::{Front, Lanes, Limits, Listener, Offer, serve};
 use stanchion_server::member::Space;
 use stanchion_server::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,8 +36,13 @@ async fn start() -> Running {
 }
 
 async fn start_with(limits: Limits) -> Running {
+    start_on(Lanes::here(), limits).await
+}
+
+async fn start_on(lanes: Lanes, limits: Limits) -> Running {
     let fake = Fake::new();
-    let front = Front::new(Arc::new(fake.clone()), limits, Arc::new(Metrics::new(false).unwrap()), None);
+    let front =
+        Front::new(Arc::new(fake.clone()), limits, Arc::new(Metrics::new(false).unwrap()), lanes, None);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -357,4 +362,25 @@ async fn who_pings_too_often_is_sent_away() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.ends_with(b"\x00\x00\x00\x0btoo_many_pings"), "{answer:?}");
+}
+
+/// The workers are not blocked by it either: there are more of them than long calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_long_call_keeps_nobody_waiting_on_its_lane() {
+    let server = start_on(Lanes::start(1).unwrap(), Limits::default()).await;
+    let (began, beginning) = std::sync::mpsc::channel();
+    let (end, ending) = std::sync::mpsc::channel();
+    server.fake.0.lock().unwrap().long_range = Some((began, ending));
+    let mut kv = server.kv();
+    let long = tokio::spawn(async move {
+        kv.range(pb::RangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() }).await
+    });
+    tokio::task::spawn_blocking(move || beginning.recv()).await.unwrap().unwrap();
+    let other = Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap();
+    let mut other = pb::kv_client::KvClient::new(other);
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, server.kv().put(put("same", "connection"))).await.unwrap().unwrap();
+    tokio::time::timeout(patience, other.put(put("another", "connection"))).await.unwrap().unwrap();
+    drop(end);
+    assert_eq!(long.await.unwrap().unwrap().into_inner().count, 0, "read before the puts");
 }
