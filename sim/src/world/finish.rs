@@ -96,7 +96,8 @@ impl World {
     fn consider_end(&mut self) -> Result<Option<Outcome>, String> {
         let Some(finish) = &self.finish else { return Ok(None) };
         let (passed, served) = (self.now - finish.since, finish.served.len());
-        let leaderless = self.elects() && !finish.elected;
+        // Who is quiet stands for nothing any more: the cluster may have been full until now.
+        let leaderless = !finish.quiet && self.elects() && !finish.elected;
         if let Some((voters, lost)) = self.quorum()
             && voters.len() - lost <= voters.len() / 2
         {
