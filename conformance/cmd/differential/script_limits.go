@@ -116,13 +116,25 @@ func expiry(ctx context.Context, r *round) error {
 	r.call(ctx, "/etcdserverpb.Lease/LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: 70, Keys: true})
 	r.call(ctx, "/etcdserverpb.Lease/LeaseRevoke", &pb.LeaseRevokeRequest{ID: 70})
 	// A lease that is kept alive outlives its time; another of the same age does not.
-	r.grant(ctx, 80, 2)
-	r.grant(ctx, 81, 2)
+	r.grant(ctx, 80, 4)
+	r.grant(ctx, 81, 4)
 	r.put(ctx, "x/kept", "v", 80)
 	r.put(ctx, "x/gone", "v", 81)
-	for range 9 {
+	for range 12 {
 		time.Sleep(500 * time.Millisecond)
-		r.call(ctx, "/etcdserverpb.Lease/LeaseKeepAlive", &pb.LeaseKeepAliveRequest{ID: 80})
+		// The revision is left out: each side ends the other lease at a moment of its own.
+		kept, err := r.quietly(ctx, "/etcdserverpb.Lease/LeaseKeepAlive", &pb.LeaseKeepAliveRequest{ID: 80})
+		if err != nil {
+			return err
+		}
+		for side, m := range kept {
+			if ttl := m.(*pb.LeaseKeepAliveResponse).TTL; ttl != 4 {
+				return fmt.Errorf("a lease of 4 s is kept alive for %d s on side %d", ttl, side)
+			}
+		}
+	}
+	if err := r.until(ctx, "x/gone", 0); err != nil {
+		return err
 	}
 	r.prefix(ctx, "x")
 	r.settle(ctx)
