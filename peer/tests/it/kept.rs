@@ -1,7 +1,5 @@
 //! Connections that are kept: how many there are, and what happens when the other end has closed one.
 
-use std::time::Duration;
-
 use stanchion_peer::Asker;
 use stanchion_raft::MessageType;
 use tokio::io::AsyncWriteExt as _;
@@ -112,7 +110,7 @@ async fn questions_share_a_connection() {
     let asker = asker();
     for _ in 0..5 {
         // Clones share what is kept, with limits of their own.
-        asker.within(Duration::from_secs(10)).version(&member.url).await.unwrap();
+        asker.within(2 * SOON).version(&member.url).await.unwrap();
     }
     assert_eq!(member.asked("GET /version"), [5]);
 }

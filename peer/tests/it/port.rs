@@ -1,7 +1,5 @@
 //! The peer port against requests that are written by hand: honest ones, wrong ones and garbage.
 
-use std::time::Duration;
-
 use prost::Message as _;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_peer::{AskError, Asker};
@@ -9,7 +7,7 @@ use stanchion_raft::{MessageType, WireForm};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{Node, ask, headers, message, open, read_until};
+use crate::harness::{Node, SOON, ask, headers, message, open, read_until};
 
 fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
@@ -204,7 +202,7 @@ async fn the_cluster_questions_have_etcds_answers() {
 #[tokio::test]
 async fn one_member_asks_another() {
     let node = Node::start(0xa).await;
-    let asker = Asker::new(Duration::from_secs(10));
+    let asker = Asker::new(SOON);
     let (cluster, members) = asker.members(&node.url).await.unwrap();
     assert_eq!((cluster, members.len(), members[1].is_learner), (0xcafe, 2, true));
     assert_eq!(asker.version(&node.url).await.unwrap().etcdcluster, "3.7.0");
