@@ -105,7 +105,7 @@ pub(crate) struct Writer {
     pub(crate) freelist: Freelist,
     /// Buffers kept from commit to commit.
     pub(crate) arena: Arena,
-    pub(crate) out: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     pub(crate) shrink: Progress,
     /// High-water mark of the meta page that is not the newest.
     pub(crate) older_mark: u64,

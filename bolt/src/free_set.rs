@@ -220,7 +220,7 @@ impl FreeSet {
         self.update(run);
     }
 
-    /// Brings the tree up to date with the words of a run.
+    /// Brings the tree up to date with the words of a run. What has not changed at one level changes nothing above it.
     fn update(&mut self, run: Run) {
         let leaves = self.words.len();
         let (mut low, mut high) = ((run.start / WORD) as usize, ((run.end() - 1) / WORD) as usize);
@@ -229,9 +229,13 @@ impl FreeSet {
         }
         (low, high) = ((leaves + low) / 2, (leaves + high) / 2);
         let mut width = WORD;
-        while low > 0 {
+        let mut changed = true;
+        while low > 0 && changed {
+            changed = false;
             for node in low..=high {
-                self.nodes[node] = Runs::join(self.nodes[2 * node], self.nodes[2 * node + 1], width);
+                let joined = Runs::join(self.nodes[2 * node], self.nodes[2 * node + 1], width);
+                changed |= self.nodes[node] != joined;
+                self.nodes[node] = joined;
             }
             (low, high, width) = (low / 2, high / 2, width * 2);
         }

@@ -58,7 +58,7 @@ impl Freelist {
         &mut self,
         txid: u64,
         freed: &[Run],
-        written: impl Iterator<Item = u64>,
+        written: Vec<u64>,
         oldest: Option<u64>,
     ) {
         self.fresh.reserve(freed.len());
@@ -72,9 +72,8 @@ impl Freelist {
             self.written.clear();
             return;
         };
-        let pages: Vec<u64> = written.collect();
-        self.written_by.extend(pages.iter().map(|&page| (page, txid)));
-        self.written.push_back((txid, pages));
+        self.written_by.extend(written.iter().map(|&page| (page, txid)));
+        self.written.push_back((txid, written));
         while self.written.front().is_some_and(|(writer, _)| *writer <= oldest) {
             let Some((writer, pages)) = self.written.pop_front() else { break };
             for page in pages {
@@ -119,8 +118,8 @@ mod tests {
     #[test]
     fn pages_between_two_readers_become_free() {
         let mut list = Freelist::default();
-        list.commit(5, &[], [100].into_iter(), Some(4));
-        list.commit(6, &[Run { start: 100, len: 1 }, Run { start: 50, len: 1 }], [].into_iter(), Some(4));
+        list.commit(5, &[], vec![100], Some(4));
+        list.commit(6, &[Run { start: 100, len: 1 }, Run { start: 50, len: 1 }], vec![], Some(4));
         list.release(&[4, 6]).unwrap();
         // Page 100 lived in transaction 5 only; page 50 is older than reader 4 and still seen by it.
         assert_eq!(pages(&list.free), BTreeSet::from([100]));
@@ -133,7 +132,7 @@ mod tests {
     fn what_the_oldest_reader_sees_is_not_remembered_by_writer() {
         let mut list = Freelist::default();
         for txid in 5..100 {
-            list.commit(txid, &[], [txid * 10].into_iter(), Some(txid - 3));
+            list.commit(txid, &[], vec![txid * 10], Some(txid - 3));
         }
         assert!(list.written_by.len() <= 3 && list.written.len() <= 3);
     }
@@ -171,7 +170,7 @@ mod tests {
                             freed.push(Run { start: page, len: 1 });
                         }
                         live.push((1000 + txid, txid));
-                        list.commit(txid, &freed, [1000 + txid].into_iter(), ids.first().copied());
+                        list.commit(txid, &freed, vec![1000 + txid], ids.first().copied());
                     }
                 }
             }

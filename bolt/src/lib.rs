@@ -19,6 +19,7 @@ mod memory;
 pub mod mutant;
 mod node;
 mod open;
+mod output;
 mod page;
 mod read;
 mod relocate;
