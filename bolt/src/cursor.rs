@@ -7,7 +7,8 @@ use crate::format::{BUCKET_FLAG, ELEMENT_SIZE};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::node::{NONE, Node, child_index};
-use crate::page::{Bounds, Page};
+use crate::page::Page;
+use crate::search::{Bounds, Keys};
 use crate::tree::{MAX_DEPTH, Root, Tree, bucket_root, incompatible, root_page, too_deep};
 
 /// A page, or a node that this transaction has opened.
@@ -133,7 +134,7 @@ impl<'a> Bucket<'a> {
         for _ in 0..MAX_DEPTH {
             let found = match at {
                 Source::Page(page) => page.search_evenly(key, bounds)?,
-                Source::Node(..) => at.search(self.memory, key)?,
+                Source::Node(node, _) => node.keys(self.memory).search_evenly(key, bounds)?,
             };
             if at.is_leaf() {
                 return if found.1 { at.element(self.memory, found.0).map(Some) } else { Ok(None) };
@@ -164,7 +165,7 @@ impl<'a> Source<'a> {
     pub(crate) fn search(&self, memory: &Memory, key: &[u8]) -> Result<(usize, bool)> {
         match self {
             Self::Page(page) => page.search(key),
-            Self::Node(node, _) => Ok(node.search(memory, key)),
+            Self::Node(node, _) => node.keys(memory).search(key),
         }
     }
 
@@ -182,12 +183,11 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What the keys of child `index` lie between; `None` for the last one, which has no bound here.
     fn bounds_of_child(&self, memory: &'a Memory, index: usize) -> Result<Option<Bounds>> {
-        if index + 1 >= self.len() {
-            return Ok(None);
+        match self {
+            Self::Page(page) => page.bounds_of_child(index),
+            Self::Node(node, _) => node.keys(memory).bounds_of_child(index),
         }
-        Ok(Bounds::new(self.key(memory, index)?, self.key(memory, index + 1)?))
     }
 
     fn below(memory: &'a Memory, id: u64) -> Result<Self> {

@@ -24,6 +24,7 @@ mod page;
 mod read;
 mod relocate;
 mod scan;
+mod search;
 mod shrink;
 mod snapshot;
 mod sync;

@@ -4,7 +4,8 @@ use crate::error::Result;
 use crate::format::{ELEMENT_SIZE, HEADER_SIZE};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
-use crate::page::{Page, compare};
+use crate::page::Page;
+use crate::search::Keys;
 
 /// Index of a node in its tree; [`NONE`] where there is none.
 pub(crate) type NodeId = u32;
@@ -73,18 +74,27 @@ impl Node {
         HEADER_SIZE + self.inodes.iter().map(Inode::size).sum::<usize>()
     }
 
-    /// First index whose key is not below `key`, and whether it is equal.
-    pub(crate) fn search(&self, memory: &Memory, key: &[u8]) -> (usize, bool) {
-        let (mut low, mut high) = (0, self.inodes.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            match compare(memory.bytes(self.inodes[middle].key), key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return (middle, true),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        (low, false)
+    pub(crate) fn keys<'a>(&'a self, memory: &'a Memory) -> NodeKeys<'a> {
+        NodeKeys { inodes: &self.inodes, memory }
+    }
+}
+
+/// The keys of a node.
+#[derive(Clone, Copy)]
+pub(crate) struct NodeKeys<'a> {
+    inodes: &'a [Inode],
+    memory: &'a Memory,
+}
+
+impl<'a> Keys<'a> for NodeKeys<'a> {
+    #[inline]
+    fn count(self) -> usize {
+        self.inodes.len()
+    }
+
+    #[inline]
+    fn key_at(self, i: usize) -> Result<&'a [u8]> {
+        Ok(self.memory.bytes(self.inodes[i].key))
     }
 }
 

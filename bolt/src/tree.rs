@@ -8,6 +8,7 @@ use crate::free_set::Run;
 use crate::memory::{Memory, Span};
 use crate::node::{Inode, NONE, Node, NodeId, child_index};
 use crate::page::Page;
+use crate::search::Keys;
 
 /// Deepest tree that is followed; a real one with two keys a page would need 2^64 leaves to be deeper.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -26,6 +27,16 @@ pub(crate) enum Root {
     Inline(Span),
     /// Created in this transaction.
     New,
+}
+
+/// Where a key is, in opened nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    /// The branch above the leaf, if there is one, and the leaf's index in it.
+    pub(crate) above: Option<(NodeId, usize)>,
+    leaf: NodeId,
+    /// First index in the leaf whose key is not below the one that was looked for, and whether it is equal.
+    found: (usize, bool),
 }
 
 /// A bucket opened in a write transaction.
@@ -112,31 +123,24 @@ impl Tree {
     }
 
     /// Opens the path to the leaf that holds or would hold `key`.
-    pub(crate) fn open_leaf(&mut self, memory: &Memory, key: &[u8]) -> Result<NodeId> {
-        Ok(self.open_path(memory, key)?.1)
-    }
-
-    /// The same; also returns the branch above the leaf, if there is one, and the leaf's index in it.
-    pub(crate) fn open_path(
-        &mut self,
-        memory: &Memory,
-        key: &[u8],
-    ) -> Result<(Option<(NodeId, usize)>, NodeId)> {
-        let mut at = self.open_root(memory)?;
-        let mut above = None;
-        let mut rightmost = true;
+    pub(crate) fn open_path(&mut self, memory: &Memory, key: &[u8]) -> Result<Path> {
+        let mut leaf = self.open_root(memory)?;
+        let (mut above, mut bounds, mut rightmost) = (None, None, true);
         for _ in 0..MAX_DEPTH {
-            let node = self.node(at);
+            let node = self.node(leaf);
+            let keys = node.keys(memory);
+            let found = keys.search_evenly(key, bounds)?;
             if node.is_leaf {
                 if rightmost {
-                    self.rightmost = at;
+                    self.rightmost = leaf;
                 }
-                return Ok((above, at));
+                return Ok(Path { above, leaf, found });
             }
-            let index = child_index(node.search(memory, key));
+            let index = child_index(found);
+            bounds = keys.bounds_of_child(index)?;
             rightmost &= index + 1 == node.inodes.len();
-            above = Some((at, index));
-            at = self.open_child(at, index, memory)?;
+            above = Some((leaf, index));
+            leaf = self.open_child(leaf, index, memory)?;
         }
         Err(too_deep(&self.root))
     }
@@ -152,8 +156,7 @@ impl Tree {
             self.dirty = true;
             return Ok(());
         }
-        let leaf = self.open_leaf(memory, key)?;
-        let (index, exact) = self.node(leaf).search(memory, key);
+        let Path { leaf, found: (index, exact), .. } = self.open_path(memory, key)?;
         if !exact {
             let inode = store(memory, key, value, flags);
             self.node_mut(leaf).inodes.insert(index, inode);
@@ -172,8 +175,7 @@ impl Tree {
 
     /// Removes a key of the given kind (bucket or not); whether it was there.
     pub(crate) fn remove(&mut self, memory: &Memory, key: &[u8], flags: u32) -> Result<bool> {
-        let leaf = self.open_leaf(memory, key)?;
-        let (index, exact) = self.node(leaf).search(memory, key);
+        let Path { leaf, found: (index, exact), .. } = self.open_path(memory, key)?;
         if !exact {
             return Ok(false);
         }
