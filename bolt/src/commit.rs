@@ -99,12 +99,12 @@ impl WriteTx {
             }
         }
         let tree = &mut self.trees[index];
-        tree.rebalance(&self.memory, &mut self.freed)?;
+        tree.rebalance(&mut self.memory, &mut self.freed)?;
         match tree.root {
             Root::Page(root) if !tree.dirty || tree.root_node == NONE => Ok(root),
             _ => {
-                tree.open_root(&self.memory)?;
-                spill_root(tree, &self.memory, &mut self.freed, out)
+                tree.open_root(&mut self.memory)?;
+                spill_root(tree, &mut self.memory, &mut self.freed, out)
             }
         }
     }
@@ -117,9 +117,9 @@ impl WriteTx {
         }
         if self.trees[index].children.is_empty() {
             let tree = &mut self.trees[index];
-            tree.rebalance(&self.memory, &mut self.freed)?;
+            tree.rebalance(&mut self.memory, &mut self.freed)?;
             if !matches!(tree.root, Root::Page(_)) || tree.root_node != NONE {
-                tree.open_root(&self.memory)?;
+                tree.open_root(&mut self.memory)?;
             }
             if tree.root_node != NONE && tree.inlineable(self.memory.snapshot.page_size()) {
                 let node = tree.node(tree.root_node);
@@ -178,7 +178,12 @@ impl WriteTx {
 }
 
 /// Writes the opened nodes of a tree and returns its root page.
-fn spill_root(tree: &mut Tree, memory: &Memory, freed: &mut Vec<Run>, out: &mut Output<'_>) -> Result<u64> {
+fn spill_root(
+    tree: &mut Tree,
+    memory: &mut Memory,
+    freed: &mut Vec<Run>,
+    out: &mut Output<'_>,
+) -> Result<u64> {
     let mut level = Vec::new();
     spill_node(tree, tree.root_node, memory, freed, out, &mut level)?;
     while level.len() > 1 {
@@ -193,7 +198,7 @@ fn spill_root(tree: &mut Tree, memory: &Memory, freed: &mut Vec<Run>, out: &mut 
 fn spill_node(
     tree: &mut Tree,
     id: NodeId,
-    memory: &Memory,
+    memory: &mut Memory,
     freed: &mut Vec<Run>,
     out: &mut Output<'_>,
     above: &mut Vec<Inode>,
@@ -203,20 +208,22 @@ fn spill_node(
     let is_leaf = node.is_leaf;
     let mut inodes = std::mem::take(&mut node.inodes);
     if !is_leaf {
-        let mut written = Vec::with_capacity(inodes.len() + 1);
-        for inode in inodes {
-            if inode.child == NONE {
-                written.push(inode);
-            } else {
-                spill_node(tree, inode.child, memory, freed, out, &mut written)?;
-            }
+        let mut written = memory.spare.take(is_leaf, inodes.len() + 1);
+        let mut unopened = 0;
+        for (i, inode) in inodes.iter().enumerate().filter(|(_, inode)| inode.child != NONE) {
+            written.extend_from_slice(&inodes[unopened..i]);
+            spill_node(tree, inode.child, memory, freed, out, &mut written)?;
+            unopened = i + 1;
         }
-        inodes = written;
+        written.extend_from_slice(&inodes[unopened..]);
+        memory.spare.give(is_leaf, std::mem::replace(&mut inodes, written));
     }
     if !is_leaf && inodes.is_empty() {
         return Err(Error::corrupt(0, "a branch has lost all its children"));
     }
-    write_parts(tree, is_leaf, &inodes, memory, out, above)
+    write_parts(tree, is_leaf, &inodes, memory, out, above)?;
+    memory.spare.give(is_leaf, inodes);
+    Ok(())
 }
 
 /// Writes the elements of a node, in as many pages as they need.

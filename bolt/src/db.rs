@@ -15,6 +15,7 @@ use crate::format::Meta;
 use crate::freelist::Freelist;
 use crate::map::Map;
 use crate::memory::Arena;
+use crate::node::Spare;
 use crate::open;
 use crate::read::ReadTx;
 use crate::scan;
@@ -105,6 +106,7 @@ pub(crate) struct Writer {
     pub(crate) freelist: Freelist,
     /// Buffers kept from commit to commit.
     pub(crate) arena: Arena,
+    pub(crate) spare: Spare,
     pub(crate) buffer: Vec<u8>,
     pub(crate) shrink: Progress,
     /// High-water mark of the meta page that is not the newest.

@@ -54,13 +54,7 @@ impl Freelist {
     }
 
     /// Notes what transaction `txid` freed and wrote, when it has committed; `oldest` is the oldest reader then.
-    pub(crate) fn commit(
-        &mut self,
-        txid: u64,
-        freed: &[Run],
-        written: Vec<u64>,
-        oldest: Option<u64>,
-    ) {
+    pub(crate) fn commit(&mut self, txid: u64, freed: &[Run], written: Vec<u64>, oldest: Option<u64>) {
         self.fresh.reserve(freed.len());
         for &run in freed {
             let written_by = self.written_by.remove(&run.start).unwrap_or(0);

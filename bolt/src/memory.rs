@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::node::Spare;
 use crate::page::Page;
 use crate::snapshot::Snapshot;
 
@@ -81,14 +82,19 @@ impl Arena {
     }
 }
 
-/// The bytes a transaction can see. A read transaction's arena is empty.
+/// The bytes a transaction can see, and what it uses to change them. In a read transaction there is only the snapshot.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) arena: Arena,
+    pub(crate) spare: Spare,
 }
 
 impl Memory {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, arena: Arena::default(), spare: Spare::default() }
+    }
+
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         if span.len == 0 {
             &[]

@@ -203,9 +203,7 @@ fn encode_freelist(out: &mut Vec<u8>, place: Run, runs: &[Run]) {
 pub(crate) fn encode(out: &mut Vec<u8>, memory: &Memory, is_leaf: bool, inodes: &[Inode], place: Run) {
     let flags = if is_leaf { FLAG_LEAF } else { FLAG_BRANCH };
     let count = u16::try_from(inodes.len()).expect("a split page has fewer than 65535 elements");
-    out.extend_from_slice(
-        &Header { id: place.start, flags, count, overflow: place.len as u32 - 1 }.encode(),
-    );
+    out.extend_from_slice(&Header { id: place.start, flags, count, overflow: place.len as u32 - 1 }.encode());
     let mut data = inodes.len() * ELEMENT_SIZE;
     for (i, inode) in inodes.iter().enumerate() {
         let position = ((data - i * ELEMENT_SIZE) as u32).to_le_bytes();

@@ -7,7 +7,7 @@ use crate::backup;
 use crate::cursor::{Bucket, Cursor, Range};
 use crate::db::Shared;
 use crate::error::Result;
-use crate::memory::{Arena, Memory};
+use crate::memory::Memory;
 use crate::snapshot::Snapshot;
 use crate::tree::Root;
 
@@ -46,7 +46,7 @@ struct Found {
 
 impl ReadTx {
     pub(crate) fn new(shared: Arc<Shared>, snapshot: Arc<Snapshot>) -> Self {
-        Self { shared, memory: Memory { snapshot, arena: Arena::default() }, first: OnceLock::new() }
+        Self { shared, memory: Memory::new(snapshot), first: OnceLock::new() }
     }
 
     /// The top level, whose entries are buckets.

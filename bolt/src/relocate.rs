@@ -155,7 +155,7 @@ impl WriteTx {
     }
 
     fn open_for_move(&mut self, tree: usize, key: &[u8], place: &Place, walk: &mut Walk) -> Result<()> {
-        self.opening(tree, walk, |tx| tx.trees[tree].open_path(&tx.memory, key).map(drop))?;
+        self.opening(tree, walk, |tx| tx.trees[tree].open_path(&mut tx.memory, key).map(drop))?;
         let beyond = place.branches.iter().copied().chain(place.run).filter(|&r| walk.is_beyond(Some(r)));
         walk.moved += beyond.map(|run| run.len).sum::<u64>();
         Ok(())
@@ -168,8 +168,8 @@ impl WriteTx {
             for _ in 1..leaves {
                 self.opening(tree, walk, |tx| {
                     let tree = &mut tx.trees[tree];
-                    match tree.open_path(&tx.memory, key)?.above {
-                        Some((branch, index)) => tree.merge(branch, index, &tx.memory, &mut tx.freed),
+                    match tree.open_path(&mut tx.memory, key)?.above {
+                        Some((branch, index)) => tree.merge(branch, index, &mut tx.memory, &mut tx.freed),
                         None => Err(Error::corrupt(0, "a leaf with a neighbour has no branch")),
                     }
                 })?;

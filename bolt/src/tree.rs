@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::{BUCKET_FLAG, HEADER_SIZE, u64_at};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
-use crate::node::{Inode, NONE, Node, NodeId, child_index};
+use crate::node::{Inode, NONE, Node, NodeId, Spare, child_index};
 use crate::page::Page;
 use crate::search::Keys;
 
@@ -52,6 +52,8 @@ pub(crate) struct Tree {
     pub(crate) children: BTreeMap<Vec<u8>, usize>,
     /// It differs from what the parent stores.
     pub(crate) dirty: bool,
+    /// Some node is: the tree may have to be rebalanced.
+    unbalanced: bool,
     pub(crate) fill_percent: f64,
     /// The rightmost leaf, when it is known: rising keys go straight to its end.
     rightmost: NodeId,
@@ -67,6 +69,7 @@ impl Tree {
             nodes: Vec::new(),
             children: BTreeMap::new(),
             dirty: matches!(root, Root::New),
+            unbalanced: false,
             fill_percent: DEFAULT_FILL_PERCENT,
             rightmost: NONE,
         }
@@ -94,11 +97,13 @@ impl Tree {
     }
 
     /// Opens the root page.
-    pub(crate) fn open_root(&mut self, memory: &Memory) -> Result<NodeId> {
+    pub(crate) fn open_root(&mut self, memory: &mut Memory) -> Result<NodeId> {
         if self.root_node == NONE {
             let node = match self.root {
-                Root::Page(id) => Node::open(&memory.snapshot.page(id)?)?,
-                Root::Inline(value) => Node { old: None, ..Node::open(&memory.inline_page(value)?)? },
+                Root::Page(id) => Node::open(&memory.snapshot.page(id)?, &mut memory.spare)?,
+                Root::Inline(value) => {
+                    Node { old: None, ..Node::open(&memory.inline_page(value)?, &mut Spare::default())? }
+                }
                 Root::New => Node::empty_leaf(),
             };
             self.root_node = self.add(node);
@@ -107,13 +112,13 @@ impl Tree {
     }
 
     /// Opens child `index` of a branch.
-    pub(crate) fn open_child(&mut self, parent: NodeId, index: usize, memory: &Memory) -> Result<NodeId> {
+    pub(crate) fn open_child(&mut self, parent: NodeId, index: usize, memory: &mut Memory) -> Result<NodeId> {
         let inode = self.node(parent).inodes[index];
         if inode.child != NONE {
             return Ok(inode.child);
         }
         let page = memory.snapshot.page(inode.value.position)?;
-        let node = Node::open(&page)?;
+        let node = Node::open(&page, &mut memory.spare)?;
         if node.inodes.is_empty() {
             return Err(page.fault("leaf page below a branch is empty"));
         }
@@ -123,7 +128,7 @@ impl Tree {
     }
 
     /// Opens the path to the leaf that holds or would hold `key`.
-    pub(crate) fn open_path(&mut self, memory: &Memory, key: &[u8]) -> Result<Path> {
+    pub(crate) fn open_path(&mut self, memory: &mut Memory, key: &[u8]) -> Result<Path> {
         let mut leaf = self.open_root(memory)?;
         let (mut above, mut bounds, mut rightmost) = (None, None, true);
         for _ in 0..MAX_DEPTH {
@@ -174,7 +179,7 @@ impl Tree {
     }
 
     /// Removes a key of the given kind (bucket or not); whether it was there.
-    pub(crate) fn remove(&mut self, memory: &Memory, key: &[u8], flags: u32) -> Result<bool> {
+    pub(crate) fn remove(&mut self, memory: &mut Memory, key: &[u8], flags: u32) -> Result<bool> {
         let Path { leaf, found: (index, exact), .. } = self.open_path(memory, key)?;
         if !exact {
             return Ok(false);
@@ -186,14 +191,14 @@ impl Tree {
         let node = self.node_mut(leaf);
         node.inodes.remove(index);
         node.unbalanced = true;
-        self.dirty = true;
+        (self.dirty, self.unbalanced) = (true, true);
         Ok(true)
     }
 
     /// Merges what deletions have left too small, from the leaves up. Pages that vanish go to `freed`.
-    pub(crate) fn rebalance(&mut self, memory: &Memory, freed: &mut Vec<Run>) -> Result<()> {
+    pub(crate) fn rebalance(&mut self, memory: &mut Memory, freed: &mut Vec<Run>) -> Result<()> {
         self.rightmost = NONE;
-        if self.root_node == NONE {
+        if self.root_node == NONE || !self.unbalanced {
             return Ok(());
         }
         self.rebalance_below(self.root_node, memory, freed)?;
@@ -214,7 +219,7 @@ impl Tree {
         Ok(())
     }
 
-    fn rebalance_below(&mut self, at: NodeId, memory: &Memory, freed: &mut Vec<Run>) -> Result<()> {
+    fn rebalance_below(&mut self, at: NodeId, memory: &mut Memory, freed: &mut Vec<Run>) -> Result<()> {
         if self.node(at).is_leaf {
             return Ok(());
         }
@@ -255,7 +260,7 @@ impl Tree {
         &mut self,
         at: NodeId,
         left: usize,
-        memory: &Memory,
+        memory: &mut Memory,
         freed: &mut Vec<Run>,
     ) -> Result<()> {
         let target = self.open_child(at, left, memory)?;
@@ -269,6 +274,7 @@ impl Tree {
         let node = self.node_mut(target);
         node.inodes.extend(moved);
         node.unbalanced = true;
+        self.unbalanced = true;
         let parent = self.node_mut(at);
         parent.inodes.remove(left + 1);
         parent.unbalanced = true;

@@ -60,12 +60,12 @@ impl WriteTx {
                 return Err(e);
             }
         };
-        let arena = std::mem::take(&mut writer.arena);
+        let (arena, spare) = (std::mem::take(&mut writer.arena), std::mem::take(&mut writer.spare));
         let root = Tree::new(Vec::new(), Root::Page(snapshot.meta.root), snapshot.meta.sequence);
         Ok(Self {
             shared,
             writer: Some(writer),
-            memory: Memory { snapshot, arena },
+            memory: Memory { snapshot, arena, spare },
             trees: vec![root],
             freed: Vec::new(),
             trim: false,
@@ -166,7 +166,7 @@ impl WriteTx {
         let moved =
             self.open_tree(source, name)?.ok_or_else(|| Error::BucketNotFound { name: name.to_vec() })?;
         self.check_vacant(target, name)?;
-        self.trees[source].remove(&self.memory, name, BUCKET_FLAG)?;
+        self.trees[source].remove(&mut self.memory, name, BUCKET_FLAG)?;
         self.trees[source].children.remove(name);
         // The value written at commit replaces the placeholder: the moved tree counts as changed.
         self.trees[target].put(&mut self.memory, name, &[0; 16], BUCKET_FLAG)?;
@@ -225,6 +225,7 @@ impl Drop for WriteTx {
         if let Some(mut writer) = self.writer.take() {
             writer.arena = std::mem::take(&mut self.memory.arena);
             writer.arena.clear();
+            writer.spare = std::mem::take(&mut self.memory.spare);
             self.shared.give_back(writer);
         }
     }
@@ -263,7 +264,7 @@ impl<'tx> BucketMut<'tx> {
     /// # Errors
     /// [`Error::IncompatibleValue`] where the key names a bucket, [`Error::Corrupt`].
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.tx.trees[self.tree].remove(&self.tx.memory, key.as_ref(), 0)
+        self.tx.trees[self.tree].remove(&mut self.tx.memory, key.as_ref(), 0)
     }
 
     /// A nested bucket, read-only.
@@ -314,7 +315,7 @@ impl<'tx> BucketMut<'tx> {
         let tree =
             tx.open_tree(self.tree, name)?.ok_or_else(|| Error::BucketNotFound { name: name.to_vec() })?;
         let pages = collect::pages_of(&tx.memory, &tx.trees, tree)?;
-        tx.trees[self.tree].remove(&tx.memory, name, BUCKET_FLAG)?;
+        tx.trees[self.tree].remove(&mut tx.memory, name, BUCKET_FLAG)?;
         tx.trees[self.tree].children.remove(name);
         tx.freed.extend(pages);
         Ok(())

@@ -102,6 +102,48 @@ fn a_power_cut_leaves_the_state_before_or_after_a_commit() {
     }
 }
 
+/// Overwrites 1,500 rows in one commit, a megabyte: pages are written while others are still being built.
+fn overwrite(db: &Db, byte: u8) -> Result<()> {
+    db.update(|tx| {
+        let mut bucket = tx.create_bucket_if_not_exists("b")?;
+        (0..1500_u32).try_for_each(|i| bucket.put(i.wrapping_mul(0x9e37_79b9).to_be_bytes(), [byte; 700]))
+    })
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "thousands of rows")]
+fn a_power_cut_between_the_writes_of_a_large_commit_loses_nothing() {
+    for seed in 0..4 {
+        let base = SimDisk::new(seed);
+        let db = open(&base, seed.is_multiple_of(2)).unwrap();
+        // A second commit can write at the end of the file only, a third one to the pages that the second one freed.
+        for byte in 1..=1 + seed as u8 / 2 {
+            overwrite(&db, byte).unwrap();
+        }
+        let before = contents(&db.begin_read().unwrap());
+        drop(db);
+        for at in 1.. {
+            let disk = base.fork(seed + at).unwrap();
+            let db = open(&disk, seed.is_multiple_of(2)).unwrap();
+            disk.crash_at(disk.changes() + at);
+            let committed = overwrite(&db, 9).is_ok();
+            if !disk.is_crashed() {
+                assert!(committed && at > 8, "a large commit takes {at} changes of the disk");
+                break;
+            }
+            for survivor in 0..4 {
+                let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
+                let tx = db.begin_read().unwrap();
+                assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
+                let found = contents(&tx);
+                let after = found.len() == 1500 && found.values().all(|v| v[..] == [9; 700]);
+                let sound = after || !committed && found == before;
+                assert!(sound, "seed {seed}, crash at {at}, survivor {survivor}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_creation_that_was_cut_short_begins_again() {
     let sizes: &[u32] = if cfg!(miri) { &[1 << 10] } else { &[1 << 10, 1 << 16, 1 << 20] };
