@@ -17,6 +17,7 @@ use prost::Message;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::RequestKind;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -194,23 +195,28 @@ pub enum WatchDelivery {
 /// How many deliveries wait for a stream that does not read before its watchers become victims.
 pub const WATCH_STREAM_CAPACITY: usize = 128;
 
-/// One watch stream: the front steers it here and reads its deliveries from the channel that came with it.
+/// One watch stream: the front steers it here and reads the [`Deliveries`] that came with it.
 /// Dropping it removes all its watchers. Calls hold short locks only.
 pub trait WatchControl: Send {
-    /// Creates a watcher. Its first delivery may be in the channel before this returns.
+    /// Creates a watcher. Its first delivery may be ready before this returns.
     fn create(&mut self, watcher: NewWatcher) -> Result<WatcherCreated, WatcherRefused>;
     /// Removes a watcher and frees its id; false if there is none. No delivery of it is queued afterwards.
     fn cancel(&mut self, id: i64) -> bool;
     /// Queues a [`WatchDelivery::Progress`] for this watcher if it is synced and has reached its start revision and
-    /// the channel has room; else nothing happens.
+    /// there is room; else nothing happens.
     fn request_progress(&mut self, id: i64);
     /// Queues a [`WatchDelivery::Progress`] with id -1 if there is a watcher and all are synced and have reached their
     /// start revisions; else nothing happens.
     fn request_progress_all(&mut self);
 }
 
-/// A new watch stream: its steering and its deliveries (capacity [`WATCH_STREAM_CAPACITY`]).
-pub type WatchStream = (Box<dyn WatchControl>, mpsc::Receiver<WatchDelivery>);
+/// What a watch stream is told. What waits is fetched when this is polled and held by the member until then, at most
+/// [`WATCH_STREAM_CAPACITY`] of them. Once [`cancel`](WatchControl::cancel) has returned, what is left of that watcher is
+/// ready at once: after the first `Pending` nothing of it comes.
+pub type Deliveries = Pin<Box<dyn Stream<Item = WatchDelivery> + Send>>;
+
+/// A new watch stream: its steering and its deliveries.
+pub type WatchStream = (Box<dyn WatchControl>, Deliveries);
 
 /// A point-in-time image of the database.
 #[derive(Debug)]

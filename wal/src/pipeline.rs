@@ -102,15 +102,21 @@ pub(crate) fn make_segment(
     Ok(file)
 }
 
+/// Bytes that are written at once. Linux caches what one write brings as one folio, and charges the whole folio, with the
+/// time to walk it, to each later sync of any byte of it. So no more than a page.
+const PIECE: usize = 4096;
+
 /// Writes zeros, so that the file system takes the space for written.
 fn fill(file: &dyn File, len: u64, step: usize) -> io::Result<()> {
-    let zeros = vec![0; step.min(usize::try_from(len).unwrap_or(step))];
     let mut offset = 0;
     while offset < len {
-        let step = (len - offset).min(zeros.len() as u64);
-        file.write_all_at(&zeros[..step as usize], offset)?;
+        let end = len.min(offset + step as u64);
+        while offset < end {
+            let piece = usize::try_from(end - offset).unwrap_or(PIECE).min(PIECE);
+            file.write_all_at(&[0; PIECE][..piece], offset)?;
+            offset += piece as u64;
+        }
         file.sync_data()?;
-        offset += step;
     }
     Ok(())
 }

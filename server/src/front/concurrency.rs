@@ -14,12 +14,13 @@ use stanchion_api::mvccpb::{Event, KeyValue, event::EventType};
 use stanchion_api::raft_request::RequestKind;
 use stanchion_api::{v3electionpb as el, v3lockpb as lk};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::door::Call;
 use super::{Front, Outbound, Raw, lease};
-use crate::member::{Encoded, MemberHandle, NewWatcher, WatchDelivery};
+use crate::member::{Deliveries, Encoded, MemberHandle, NewWatcher, WatchDelivery};
 use crate::refusal::{EMPTY_KEY, Refusal, STOPPED};
 
 /// Seconds of the lease that is granted to callers without one.
@@ -362,7 +363,7 @@ async fn tell(news: &News, header: pb::ResponseHeader, kv: KeyValue) -> bool {
 struct Changes {
     // Dropping the control ends the watcher.
     _control: Box<dyn crate::member::WatchControl>,
-    deliveries: mpsc::Receiver<WatchDelivery>,
+    deliveries: Deliveries,
 }
 
 impl Changes {
@@ -384,7 +385,7 @@ impl Changes {
     /// The next events and their revision; `None` if history is gone.
     async fn next(&mut self) -> Result<Option<(i64, Vec<Event>)>, Refusal> {
         loop {
-            match self.deliveries.recv().await {
+            match self.deliveries.next().await {
                 None => return Err(inner(STOPPED)),
                 Some(WatchDelivery::Compacted { .. }) => return Ok(None),
                 Some(WatchDelivery::Progress { .. }) => {}

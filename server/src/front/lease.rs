@@ -1,14 +1,15 @@
 //! The Lease service.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use futures_util::stream::unfold;
 use prost::encoding::int64;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::raft_request::RequestKind;
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::door::Call;
@@ -74,33 +75,44 @@ pub(super) async fn leases(
     Ok(pb::LeaseLeasesResponse { header: Some(front.header()), leases }.into())
 }
 
+/// A stream of keep-alives under way.
+struct KeepAlive {
+    front: Arc<Front>,
+    call: Call,
+    requests: Inbound<pb::LeaseKeepAliveRequest>,
+    leader_lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
 /// One answer per request, in order; the header is taken before the renewal.
 pub(super) async fn keep_alive(
     front: Arc<Front>,
     call: Call,
-    mut requests: Inbound<pb::LeaseKeepAliveRequest>,
+    requests: Inbound<pb::LeaseKeepAliveRequest>,
 ) -> Result<Outbound<pb::LeaseKeepAliveResponse>, Refusal> {
-    let (answers, out) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let lost = front.leader_lost(&call);
-        tokio::pin!(lost);
-        loop {
-            let answer = tokio::select! {
-                () = answers.closed() => return,
-                () = &mut lost => Err(Status::from(NO_LEADER)),
-                request = requests.next() => match request {
-                    None => return,
-                    Some(Err(status)) => Err(status),
-                    Some(Ok(request)) => renew(&front, &call, request.message.id).await.map_err(Status::from),
-                },
-            };
-            let failed = answer.is_err();
-            if answers.send(answer).await.is_err() || failed {
-                return;
-            }
-        }
-    });
-    Ok(Box::pin(ReceiverStream::new(out)))
+    let (looking, asked) = (front.clone(), call.clone());
+    let leader_lost = Box::pin(async move { looking.leader_lost(&asked).await });
+    let stream = KeepAlive { front, call, requests, leader_lost };
+    // The connection asks for the next answer, so that nobody else is woken for it. The first error is the last answer.
+    Ok(Box::pin(unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        let answer = stream.next().await?;
+        let going_on = answer.is_ok().then_some(stream);
+        Some((answer, going_on))
+    })))
+}
+
+impl KeepAlive {
+    /// `None` once the client says no more.
+    async fn next(&mut self) -> Option<Result<Encoded<pb::LeaseKeepAliveResponse>, Status>> {
+        let request = tokio::select! {
+            () = &mut self.leader_lost => return Some(Err(NO_LEADER.into())),
+            request = self.requests.next() => request?,
+        };
+        Some(match request {
+            Ok(request) => renew(&self.front, &self.call, request.message.id).await.map_err(Status::from),
+            Err(status) => Err(status),
+        })
+    }
 }
 
 async fn renew(front: &Front, call: &Call, id: i64) -> Result<Encoded<pb::LeaseKeepAliveResponse>, Refusal> {

@@ -1,8 +1,11 @@
-//! The Watch service: one task per stream, between the client's requests and the member's deliveries.
+//! The Watch service: one session per stream, between the client's requests and the member's deliveries.
 //! Finding events is the member's work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,16 +13,14 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use stanchion_api::etcdserverpb as pb;
 use stanchion_api::etcdserverpb::watch_request::RequestUnion;
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval_at};
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio_stream::Stream;
 use tonic::Status;
 
 use super::door::Call;
 use super::{Front, Inbound, Outbound};
-use crate::member::{Encoded, NewWatcher, WatchControl, WatchDelivery};
-use crate::refusal::{COMPACTED, NO_LEADER, Refusal};
+use crate::member::{Answer, Deliveries, Encoded, NewWatcher, WatchControl, WatchDelivery};
+use crate::refusal::{COMPACTED, NO_LEADER, Refusal, STOPPED};
 
 /// Id in answers that belong to no watcher.
 const NO_WATCHER: i64 = -1;
@@ -28,16 +29,12 @@ const EVENTS_FIELD: u32 = 11;
 const NO_PUT: i32 = pb::watch_create_request::FilterType::Noput as i32;
 const NO_DELETE: i32 = pb::watch_create_request::FilterType::Nodelete as i32;
 
-type Responses = mpsc::Sender<Result<Encoded<pb::WatchResponse>, Status>>;
-
 pub(super) async fn watch(
     front: Arc<Front>,
     call: Call,
     requests: Inbound<pb::WatchRequest>,
 ) -> Result<Outbound<pb::WatchResponse>, Refusal> {
-    let (responses, out) = mpsc::channel(1);
-    tokio::spawn(serve_stream(front, call, requests, responses));
-    Ok(Box::pin(ReceiverStream::new(out)))
+    Ok(Box::pin(Session::new(front, call, requests)))
 }
 
 /// What the front remembers of a watcher.
@@ -55,66 +52,33 @@ enum Progress {
     Skipped,
 }
 
+/// What goes out, in this order.
+enum Item {
+    Response(pb::WatchResponse),
+    Events(Parts),
+    /// The stream ends with it.
+    End(Status),
+}
+
+/// Items that are made ready before what waits goes out; a delivery of the member may bring one more.
+const WAITING: usize = 16;
+
+/// One watch stream: the answers to a client's requests and the member's deliveries. It works when the connection asks
+/// for the next answer, so that what happened at once is written at once, and a client that does not read keeps nothing
+/// but what the member holds for it.
 struct Session {
     front: Arc<Front>,
     control: Box<dyn WatchControl>,
-    deliveries: mpsc::Receiver<WatchDelivery>,
+    deliveries: Deliveries,
+    /// `None` once the client has said all that it will; it goes on listening.
+    requests: Option<Inbound<pb::WatchRequest>>,
     watchers: BTreeMap<i64, Watcher>,
-    responses: Responses,
-}
-
-/// The client is gone.
-struct Gone;
-
-async fn serve_stream(
-    front: Arc<Front>,
-    call: Call,
-    mut requests: Inbound<pb::WatchRequest>,
-    responses: Responses,
-) {
-    let (control, deliveries) = front.member.watch_stream();
-    let mut session = Session {
-        front: front.clone(),
-        control,
-        deliveries,
-        watchers: BTreeMap::new(),
-        responses: responses.clone(),
-    };
-    let lost = front.leader_lost(&call);
-    tokio::pin!(lost);
-    let every = progress_interval(&front);
-    let mut progress = interval_at(tokio::time::Instant::now() + every, every);
-    progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut half_closed = false;
-    loop {
-        let step = tokio::select! {
-            () = responses.closed() => return,
-            () = &mut lost => {
-                let _ = responses.send(Err(NO_LEADER.into())).await;
-                return;
-            }
-            request = requests.next(), if !half_closed => match request {
-                // The client says no more, and goes on listening.
-                None => { half_closed = true; Ok(()) }
-                Some(Ok(request)) => session.request(request.message).await,
-                Some(Err(status)) => {
-                    let _ = responses.send(Err(status)).await;
-                    return;
-                }
-            },
-            delivery = session.deliveries.recv() => match delivery {
-                Some(delivery) => session.deliver(delivery).await,
-                None => {
-                    let _ = responses.send(Err(crate::refusal::STOPPED.into())).await;
-                    return;
-                }
-            },
-            _ = progress.tick() => { session.progress_tick(); Ok(()) }
-        };
-        if let Err(Gone) = step {
-            return;
-        }
-    }
+    waiting: VecDeque<Item>,
+    /// A worker encodes events; everything else waits for it.
+    beside: Option<Answer<(Bytes, Parts)>>,
+    leader_lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+    progress: Interval,
+    ended: bool,
 }
 
 /// The configured interval and up to a tenth more, so that streams do not report in step.
@@ -123,22 +87,134 @@ fn progress_interval(front: &Front) -> Duration {
     base + base / 10 * (front.member.next_id() % 1000) as u32 / 1000
 }
 
-impl Session {
-    async fn request(&mut self, request: pb::WatchRequest) -> Result<(), Gone> {
-        match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
-            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
-            Some(RequestUnion::ProgressRequest(_)) => {
-                self.control.request_progress_all();
-                Ok(())
+impl Stream for Session {
+    type Item = Result<Encoded<pb::WatchResponse>, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
             }
-            None => Ok(()),
+            if let Some(beside) = &mut self.beside {
+                let encoded = ready!(beside.as_mut().poll(context));
+                self.beside = None;
+                return Poll::Ready(Some(match encoded {
+                    Ok((part, rest)) => Ok(self.sent(part, rest)),
+                    Err(stopped) => Err(self.end(stopped.into())),
+                }));
+            }
+            let Some(item) = self.waiting.pop_front() else {
+                if self.advance(context) {
+                    continue;
+                }
+                return Poll::Pending;
+            };
+            match item {
+                Item::Response(response) => return Poll::Ready(Some(Ok(response.into()))),
+                Item::Events(parts) if parts.is_long() => {
+                    let front = self.front.clone();
+                    self.beside =
+                        Some(Box::pin(
+                            async move { front.lanes.aside(async move { Ok(parts.cut()) }).await },
+                        ));
+                }
+                Item::Events(parts) => {
+                    let (part, rest) = parts.cut();
+                    return Poll::Ready(Some(Ok(self.sent(part, rest))));
+                }
+                Item::End(status) => return Poll::Ready(Some(Err(self.end(status)))),
+            }
+        }
+    }
+}
+
+impl Session {
+    fn new(front: Arc<Front>, call: Call, requests: Inbound<pb::WatchRequest>) -> Session {
+        let (control, deliveries) = front.member.watch_stream();
+        let every = progress_interval(&front);
+        let mut progress = interval_at(tokio::time::Instant::now() + every, every);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let looking = front.clone();
+        Session {
+            front,
+            control,
+            deliveries,
+            requests: Some(requests),
+            watchers: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            beside: None,
+            leader_lost: Box::pin(async move { looking.leader_lost(&call).await }),
+            progress,
+            ended: false,
         }
     }
 
-    async fn create(&mut self, mut create: pb::WatchCreateRequest) -> Result<(), Gone> {
+    /// What is left of `parts` goes out next.
+    fn sent(&mut self, part: Bytes, rest: Parts) -> Encoded<pb::WatchResponse> {
+        if !rest.is_empty() {
+            self.waiting.push_front(Item::Events(rest));
+        }
+        Encoded::from_bytes(part)
+    }
+
+    fn end(&mut self, status: Status) -> Status {
+        self.ended = true;
+        status
+    }
+
+    /// Takes in what the client, the member and the clocks say; false if all of them are silent.
+    fn advance(&mut self, context: &mut Context<'_>) -> bool {
+        if self.leader_lost.as_mut().poll(context).is_ready() {
+            self.waiting.push_back(Item::End(NO_LEADER.into()));
+            return true;
+        }
+        let asked = self.take_request(context);
+        let told = self.take_deliveries(context, WAITING);
+        let ticked = self.progress.poll_tick(context).is_ready();
+        if ticked {
+            self.progress_tick();
+        }
+        asked || told || ticked
+    }
+
+    fn take_request(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(requests) = &mut self.requests else { return false };
+        match requests.as_mut().poll_next(context) {
+            Poll::Pending => return false,
+            Poll::Ready(None) => self.requests = None,
+            Poll::Ready(Some(Ok(request))) => self.request(request.message, context),
+            Poll::Ready(Some(Err(status))) => self.waiting.push_back(Item::End(status)),
+        }
+        true
+    }
+
+    /// Queues up to `most` deliveries that are ready; whether there were any.
+    fn take_deliveries(&mut self, context: &mut Context<'_>, most: usize) -> bool {
+        for taken in 0..most {
+            match self.deliveries.as_mut().poll_next(context) {
+                Poll::Pending => return taken > 0,
+                Poll::Ready(Some(delivery)) => self.deliver(delivery),
+                Poll::Ready(None) => {
+                    self.waiting.push_back(Item::End(STOPPED.into()));
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    fn request(&mut self, request: pb::WatchRequest, context: &mut Context<'_>) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => self.create(create),
+            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id, context),
+            Some(RequestUnion::ProgressRequest(_)) => self.control.request_progress_all(),
+            None => {}
+        }
+    }
+
+    fn create(&mut self, mut create: pb::WatchCreateRequest) {
         if create.start_revision < 0 {
-            return self.refuse(COMPACTED.message.into_owned()).await;
+            return self.refuse(COMPACTED.message.into_owned());
         }
         if create.key.is_empty() {
             create.key = Bytes::from_static(b"\0");
@@ -153,24 +229,23 @@ impl Session {
             prev_kv: create.prev_kv,
         });
         match created {
-            Err(refused) => self.refuse(refused.to_string()).await,
+            Err(refused) => self.refuse(refused.to_string()),
             Ok(created) => {
                 let progress = if create.progress_notify { Progress::Due } else { Progress::Unwanted };
                 self.watchers.insert(created.id, Watcher { fragment: create.fragment, progress });
-                // Deliveries are read by this task alone, so none of this watcher can overtake this answer.
+                // Deliveries are read here alone, so none of this watcher can overtake this answer.
                 let header = Some(self.front.member.standing().header(created.revision));
                 self.send(pb::WatchResponse {
                     header,
                     watch_id: created.id,
                     created: true,
                     ..Default::default()
-                })
-                .await
+                });
             }
         }
     }
 
-    async fn refuse(&mut self, cancel_reason: String) -> Result<(), Gone> {
+    fn refuse(&mut self, cancel_reason: String) {
         let response = pb::WatchResponse {
             header: Some(self.front.header()),
             watch_id: NO_WATCHER,
@@ -179,72 +254,47 @@ impl Session {
             cancel_reason,
             ..Default::default()
         };
-        self.send(response).await
+        self.send(response);
     }
 
-    async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
+    fn cancel(&mut self, id: i64, context: &mut Context<'_>) {
         if !self.control.cancel(id) {
-            return Ok(());
+            return;
         }
         // What was queued before goes out before, so that nothing of this watcher is left when its id is used again.
-        while let Ok(delivery) = self.deliveries.try_recv() {
-            self.deliver(delivery).await?;
-        }
+        self.take_deliveries(context, usize::MAX);
         self.watchers.remove(&id);
         let header = Some(self.front.header());
-        self.send(pb::WatchResponse { header, watch_id: id, canceled: true, ..Default::default() }).await
+        self.send(pb::WatchResponse { header, watch_id: id, canceled: true, ..Default::default() });
     }
 
-    async fn deliver(&mut self, delivery: WatchDelivery) -> Result<(), Gone> {
+    fn deliver(&mut self, delivery: WatchDelivery) {
         let standing = self.front.member.standing();
         match delivery {
             WatchDelivery::Events { id, revision, events } => {
-                let Some(watcher) = self.watchers.get_mut(&id) else { return Ok(()) };
+                let Some(watcher) = self.watchers.get_mut(&id) else { return };
                 if watcher.progress == Progress::Due {
                     watcher.progress = Progress::Skipped;
                 }
-                let fragment = watcher.fragment;
-                self.send_events(standing.header(revision), id, events, fragment).await
+                let limit = if watcher.fragment { self.front.limits.max_message_bytes() } else { usize::MAX };
+                let header = standing.header(revision);
+                self.waiting.push_back(Item::Events(Parts { header, id, events, sent: 0, limit }));
             }
             WatchDelivery::Progress { id, revision } => {
                 let header = Some(standing.header(revision));
-                self.send(pb::WatchResponse { header, watch_id: id, ..Default::default() }).await
+                self.send(pb::WatchResponse { header, watch_id: id, ..Default::default() });
             }
             WatchDelivery::Compacted { id, compact_revision } => {
                 let header = Some(standing.header(0));
-                let response = pb::WatchResponse {
+                self.send(pb::WatchResponse {
                     header,
                     watch_id: id,
                     canceled: true,
                     compact_revision,
                     ..Default::default()
-                };
-                self.send(response).await
+                });
             }
         }
-    }
-
-    async fn send_events(
-        &mut self,
-        header: pb::ResponseHeader,
-        id: i64,
-        events: Vec<Bytes>,
-        fragment: bool,
-    ) -> Result<(), Gone> {
-        let limit = if fragment { self.front.limits.max_message_bytes() } else { usize::MAX };
-        let mut parts = Parts { header, id, events, sent: 0, limit };
-        while parts.sent < parts.events.len() {
-            let part = if parts.is_long() {
-                let beside = self.front.lanes.aside(async move { Ok((parts.next(), parts)) }).await;
-                let Ok((part, rest)) = beside else { return Err(Gone) };
-                parts = rest;
-                part
-            } else {
-                parts.next()
-            };
-            self.emit(Encoded::from_bytes(part)).await?;
-        }
-        Ok(())
     }
 
     fn progress_tick(&mut self) {
@@ -257,12 +307,8 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, response: pb::WatchResponse) -> Result<(), Gone> {
-        self.emit(response.into()).await
-    }
-
-    async fn emit(&mut self, response: Encoded<pb::WatchResponse>) -> Result<(), Gone> {
-        self.responses.send(Ok(response)).await.map_err(|_| Gone)
+    fn send(&mut self, response: pb::WatchResponse) {
+        self.waiting.push_back(Item::Response(response));
     }
 }
 
@@ -287,7 +333,12 @@ impl Parts {
         left.len() >= LONG_EVENTS || left.iter().map(Bytes::len).sum::<usize>() >= LONG_BYTES
     }
 
-    fn next(&mut self) -> Bytes {
+    fn is_empty(&self) -> bool {
+        self.sent == self.events.len()
+    }
+
+    /// The next response, and what comes after it.
+    fn cut(mut self) -> (Bytes, Parts) {
         let left = &self.events[self.sent..];
         let (part, later) = left.split_at(fitting(&self.header, self.id, left, self.limit));
         let head = pb::WatchResponse {
@@ -296,8 +347,9 @@ impl Parts {
             fragment: !later.is_empty(),
             ..Default::default()
         };
+        let response = assemble(&head, part);
         self.sent += part.len();
-        assemble(&head, part)
+        (response, self)
     }
 }
 

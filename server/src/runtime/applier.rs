@@ -70,6 +70,28 @@ pub(super) struct ApplierLoop {
     pub(super) installer: Installer,
 }
 
+/// The applier as others see it.
+#[derive(Clone)]
+pub(super) struct ApplierInbox {
+    pub(super) applier: Arc<Mutex<ApplierLoop>>,
+    pub(super) queue: Queue<ToApplier>,
+}
+
+impl ApplierInbox {
+    /// Leaves `input` to the applier's thread. If that is gone, the member stops.
+    pub(super) fn send(&self, input: ToApplier) {
+        let _ = self.queue.send(input);
+    }
+
+    /// Answers `question`, which takes no longer than a wake-up, here and now if the applier is idle; else its thread will.
+    pub(super) fn ask(&self, question: ToApplier) {
+        match self.applier.try_lock().filter(|applier| applier.is_idle()) {
+            Some(mut applier) => applier.take(question),
+            None => self.send(question),
+        }
+    }
+}
+
 impl ApplierLoop {
     /// The applier's thread. Others may apply in its place while its inbox is empty: see `turns`.
     pub(super) fn run(applier: &Mutex<ApplierLoop>) {

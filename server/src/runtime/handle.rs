@@ -6,7 +6,6 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::Sender as Queue;
 use parking_lot::Mutex;
 use prost::Message as _;
 use stanchion_api::etcdserverpb as pb;
@@ -19,7 +18,7 @@ use stanchion_replica::membership::RequestIds;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::applier::ToApplier;
+use super::applier::{ApplierInbox, ToApplier};
 use super::committer::ToCommitter;
 use super::figures::RequestFigures;
 use super::proposer::Proposer;
@@ -47,7 +46,7 @@ pub(super) struct Handle {
     pub(super) store: Arc<StoreCell>,
     pub(super) watch: Arc<WatchHub>,
     pub(super) proposer: Proposer,
-    to_applier: Queue<ToApplier>,
+    applier: ApplierInbox,
     pub(super) to_committer: Sender<ToCommitter>,
     pub(super) peers: Arc<Peers>,
     ids: Mutex<RequestIds>,
@@ -65,6 +64,13 @@ impl std::fmt::Debug for Handle {
     }
 }
 
+/// The proposal that a lease's checkpoint counts no longer.
+fn clear_checkpoint(header: &pb::RequestHeader, id: i64) -> Bytes {
+    let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
+    let request = pb::LeaseCheckpointRequest { checkpoints };
+    wrap(header, RequestKind::LeaseCheckpoint, &request.encode_to_vec())
+}
+
 pub(super) fn answer<T: Send + 'static>(
     future: impl Future<Output = Result<T, Refusal>> + Send + 'static,
 ) -> Answer<T> {
@@ -77,7 +83,7 @@ impl Handle {
         store: Arc<StoreCell>,
         watch: Arc<WatchHub>,
         proposer: Proposer,
-        (to_applier, to_committer): (Queue<ToApplier>, Sender<ToCommitter>),
+        (applier, to_committer): (ApplierInbox, Sender<ToCommitter>),
         peers: Arc<Peers>,
         ids: RequestIds,
     ) -> Handle {
@@ -87,7 +93,7 @@ impl Handle {
             store,
             watch,
             proposer,
-            to_applier,
+            applier,
             to_committer,
             peers,
             ids: Mutex::new(ids),
@@ -107,7 +113,7 @@ impl Handle {
     /// Ends the applier and the committer, and the log writer with that.
     pub(super) fn hang_up(&self) {
         let _ = self.to_committer.send(ToCommitter::Stop);
-        let _ = self.to_applier.send(ToApplier::Stop);
+        self.applier.send(ToApplier::Stop);
     }
 
     /// Longest wait of a request.
@@ -263,22 +269,19 @@ impl Member for Handle {
     }
 
     fn lease_renew(&self, _caller: Caller, id: i64) -> Answer<i64> {
-        let (to_applier, proposer) = (self.to_applier.clone(), self.proposer.clone());
+        let (applier, proposer) = (self.applier.clone(), self.proposer.clone());
         let (shared, wait) = (self.shared.clone(), self.request_timeout);
         if !shared.is_leader() {
             return answer(self.peers.clone().renew_lease(id));
         }
-        let cleared =
-            pb::LeaseCheckpointRequest { checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }] };
         let header = pb::RequestHeader { id: self.next_id(), ..Default::default() };
-        let clear = wrap(&header, RequestKind::LeaseCheckpoint, &cleared.encode_to_vec());
         let peers = self.peers.clone();
         let renewing = async move {
-            let mut clear = Some(clear);
+            let mut header = Some(header);
             let mut caught_up = false;
             loop {
                 let (sender, receiver) = oneshot::channel();
-                let _ = to_applier.send(ToApplier::Renew(id, sender));
+                applier.ask(ToApplier::Renew(id, sender));
                 match receiver.await.map_err(|_| refusal::STOPPED)? {
                     Ok(Renewal::Renewed { ttl_seconds }) => return Ok(ttl_seconds),
                     Err(RenewError::NotFound { .. }) if caught_up => return Ok(0),
@@ -292,8 +295,8 @@ impl Member for Handle {
                     Err(RenewError::NotPrimary) if shared.is_leader() => {}
                     Err(RenewError::NotPrimary) => return peers.renew_lease(id).await,
                     Ok(Renewal::ClearCheckpoint) => {
-                        if let Some(clear) = clear.take() {
-                            proposer.send(ToRaft::Propose(clear));
+                        if let Some(header) = header.take() {
+                            proposer.send(ToRaft::Propose(clear_checkpoint(&header, id)));
                         }
                     }
                     // It is being revoked: its end is what the caller is told.
@@ -313,11 +316,11 @@ impl Member for Handle {
         if !self.shared.is_leader() {
             return answer(self.peers.clone().lease_time_to_live(request));
         }
-        let (shared, to_applier) = (self.shared.clone(), self.to_applier.clone());
+        let (shared, applier) = (self.shared.clone(), self.applier.clone());
         answer(async move {
             shared.catch_up().await?;
             let (sender, receiver) = oneshot::channel();
-            let _ = to_applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
+            applier.send(ToApplier::TimeToLive(request.id, request.keys, sender));
             let found = receiver.await.map_err(|_| refusal::STOPPED)?;
             Ok(found.unwrap_or_else(|| pb::LeaseTimeToLiveResponse {
                 id: request.id,
@@ -329,7 +332,7 @@ impl Member for Handle {
 
     fn lease_ids(&self, _caller: Caller) -> Answer<Vec<i64>> {
         let (sender, receiver) = oneshot::channel();
-        let _ = self.to_applier.send(ToApplier::Leases(sender));
+        self.applier.send(ToApplier::Leases(sender));
         answer(async move { receiver.await.map_err(|_| refusal::STOPPED) })
     }
 

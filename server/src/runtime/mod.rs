@@ -290,7 +290,7 @@ impl Runtime {
                 election: config.peers.election,
                 metrics: metrics.clone(),
             },
-            (to_applier.clone(), to_committer),
+            (applier::ApplierInbox { applier: applier.clone(), queue: to_applier.clone() }, to_committer),
             peers.clone(),
             ids,
         ));

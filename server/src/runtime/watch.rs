@@ -1,18 +1,20 @@
-//! The hub behind one lock, a pump for each stream, and the thread that reads history.
+//! The hub behind one lock, what each stream reads of it, and the thread that reads history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::iter;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
 use stanchion_replica::history::History;
 use stanchion_watch::{
-    Counts, CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId,
+    Counts, CreateError, Event, EventKind, Hub, KeyRange, Options, Response, ResponseKind, StreamId, WatchId,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinError;
+use tokio::task::JoinHandle;
 
 use super::store_cell::StoreCell;
 use crate::member::{
@@ -35,12 +37,21 @@ pub(super) struct WatchHub {
 struct State {
     hub: Hub,
     /// Only looked up.
-    pumps: HashMap<StreamId, Arc<Notify>>,
+    streams: HashMap<StreamId, Reader>,
     stopped: bool,
 }
 
-/// Deliveries that wait between hub and front; the hub itself holds the rest.
-const CHANNEL: usize = 8;
+/// Who reads a stream's answers.
+#[derive(Debug, Default)]
+struct Reader {
+    /// To be woken when there are some.
+    waker: Option<Waker>,
+    /// The watcher whose events a worker makes ready, unless it was cancelled since.
+    beside: Option<WatchId>,
+}
+
+/// Answers that a stream takes out of the hub at a time; the hub itself holds the rest.
+const TAKEN: usize = 16;
 
 /// So many events at once would keep the other calls of a serving thread waiting: each may be read once more.
 const EVENTS_BESIDE: usize = 256;
@@ -48,14 +59,14 @@ const EVENTS_BESIDE: usize = 256;
 impl WatchHub {
     /// Must be called on the runtime whose workers take what computes for long.
     pub(super) fn new(store: Arc<StoreCell>) -> Arc<WatchHub> {
-        let hub = Hub::new(store.now().revision(), WATCH_STREAM_CAPACITY - CHANNEL);
-        let state = State { hub, pumps: HashMap::new(), stopped: false };
+        let hub = Hub::new(store.now().revision(), WATCH_STREAM_CAPACITY - TAKEN);
+        let state = State { hub, streams: HashMap::new(), stopped: false };
         let workers = Handle::current();
         Arc::new(WatchHub { state: Mutex::new(state), behind: Condvar::new(), store, workers })
     }
 
     pub(super) fn publish(&self, revision: i64, events: Arc<[Event]>) {
-        self.with(|hub| hub.publish(revision, events));
+        self.with(|state| state.hub.publish(revision, events));
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -64,7 +75,7 @@ impl WatchHub {
 
     /// A leader's snapshot has replaced the store: who watches resumes from its history.
     pub(super) fn restore(&self, revision: i64) {
-        self.with(|hub| hub.restore(revision));
+        self.with(|state| state.hub.restore(revision));
     }
 
     pub(super) fn stop(&self) {
@@ -73,40 +84,41 @@ impl WatchHub {
     }
 
     /// Runs `f` on the hub and wakes whoever has something to do afterwards.
-    fn with<T>(&self, f: impl FnOnce(&mut Hub) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
-        let result = f(&mut state.hub);
-        for stream in state.hub.take_ready() {
-            if let Some(pump) = state.pumps.get(&stream) {
-                pump.notify_one();
-            }
-        }
+        let result = f(&mut state);
+        let ready = state.hub.take_ready();
+        let wakers: Vec<Waker> =
+            ready.iter().filter_map(|stream| state.streams.get_mut(stream)?.waker.take()).collect();
         if state.hub.needs_catch_up() {
             self.behind.notify_one();
         }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         result
     }
 
     pub(super) fn open(self: &Arc<Self>) -> WatchStream {
-        let notify = Arc::new(Notify::new());
         let stream = {
             let mut state = self.state.lock();
             let stream = state.hub.open();
-            state.pumps.insert(stream, notify.clone());
+            state.streams.insert(stream, Reader::default());
             stream
         };
-        let (sender, receiver) = mpsc::channel(CHANNEL);
-        tokio::spawn(pump(self.clone(), stream, notify, sender));
-        (Box::new(Control { hub: self.clone(), stream }), receiver)
+        let deliveries = Stream { hub: self.clone(), stream, taken: VecDeque::new(), beside: None };
+        (Box::new(Control { hub: self.clone(), stream }), Box::pin(deliveries))
     }
 
-    /// As [`delivery`](Self::delivery), on a worker if that may take long. An error means that nothing can follow.
-    async fn made_ready(self: &Arc<Self>, response: Response) -> Result<Option<WatchDelivery>, JoinError> {
-        if !matches!(&response.kind, ResponseKind::Events { events, .. } if events.len() >= EVENTS_BESIDE) {
-            return Ok(self.delivery(response));
-        }
-        let hub = self.clone();
-        self.workers.spawn(async move { hub.delivery(response) }).await
+    /// Takes the next answers of a stream. Without any, `waker` is woken when there are some.
+    fn take(&self, stream: StreamId, taken: &mut VecDeque<Response>, waker: &Waker) {
+        self.with(|state| {
+            taken.extend(iter::from_fn(|| state.hub.poll(stream)).take(TAKEN));
+            if taken.is_empty()
+                && let Some(reader) = state.streams.get_mut(&stream)
+            {
+                reader.waker = Some(waker.clone());
+            }
+        });
     }
 
     /// What the front is told for an answer; `None` for what it has said itself.
@@ -142,29 +154,62 @@ impl WatchHub {
     }
 }
 
-/// Carries a stream's answers to the front, as fast as that takes them. Ends when either side is gone.
-async fn pump(
+/// The answers of one stream, as the front wants them.
+struct Stream {
     hub: Arc<WatchHub>,
     stream: StreamId,
-    notify: Arc<Notify>,
-    sender: mpsc::Sender<WatchDelivery>,
-) {
-    loop {
-        let Some(response) = hub.with(|hub| hub.poll(stream)) else {
-            tokio::select! {
-                () = notify.notified() => {}
-                () = sender.closed() => break,
+    taken: VecDeque<Response>,
+    /// A worker makes events ready; everything else waits for it.
+    beside: Option<JoinHandle<Option<WatchDelivery>>>,
+}
+
+impl Stream {
+    /// Whether a worker should make `response` ready; then it does.
+    fn goes_beside(&mut self, response: Response) -> Result<(), Response> {
+        if !matches!(&response.kind, ResponseKind::Events { events, .. } if events.len() >= EVENTS_BESIDE) {
+            return Err(response);
+        }
+        let hub = self.hub.clone();
+        if let Some(reader) = hub.state.lock().streams.get_mut(&self.stream) {
+            reader.beside = Some(response.watch_id);
+        }
+        let workers = hub.workers.clone();
+        self.beside = Some(workers.spawn(async move { hub.delivery(response) }));
+        Ok(())
+    }
+
+    /// Whether the watcher whose events were made ready is still there.
+    fn is_wanted(&self) -> bool {
+        let mut state = self.hub.state.lock();
+        state.streams.get_mut(&self.stream).is_some_and(|reader| reader.beside.take().is_some())
+    }
+}
+
+impl tokio_stream::Stream for Stream {
+    type Item = WatchDelivery;
+
+    /// Ends when nothing can follow.
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchDelivery>> {
+        loop {
+            if let Some(beside) = &mut self.beside {
+                let Ok(delivery) = ready!(Pin::new(beside).poll(context)) else { return Poll::Ready(None) };
+                self.beside = None;
+                if delivery.is_some() && self.is_wanted() {
+                    return Poll::Ready(delivery);
+                }
             }
-            if !hub.state.lock().pumps.contains_key(&stream) {
-                return;
+            let Some(response) = self.taken.pop_front() else {
+                let this = &mut *self;
+                this.hub.take(this.stream, &mut this.taken, context.waker());
+                if this.taken.is_empty() {
+                    return Poll::Pending;
+                }
+                continue;
+            };
+            let Err(response) = self.goes_beside(response) else { continue };
+            if let Some(delivery) = self.hub.delivery(response) {
+                return Poll::Ready(Some(delivery));
             }
-            continue;
-        };
-        let Ok(delivery) = hub.made_ready(response).await else { break };
-        if let Some(delivery) = delivery
-            && sender.send(delivery).await.is_err()
-        {
-            break;
         }
     }
 }
@@ -188,7 +233,7 @@ pub(super) fn catch_up_loop(watch: Arc<WatchHub>) -> Box<dyn FnOnce() + Send> {
             // Taken after the job: it shows everything that was published when the job was made.
             let caught_up = job.run(&History(watch.store.now().read()));
             let failed = caught_up.error.clone();
-            watch.with(|hub| hub.finish_catch_up(caught_up));
+            watch.with(|state| state.hub.finish_catch_up(caught_up));
             if let Some(error) = failed {
                 tracing::warn!(%error, "watchers could not be caught up; trying again");
                 std::thread::sleep(Duration::from_millis(100));
@@ -215,22 +260,27 @@ impl WatchControl for Control {
             progress_notify: false,
             fragment: false,
         };
-        self.hub.with(|hub| {
-            let id = hub.create(self.stream, watcher.id, range, options).map_err(refused)?;
-            Ok(WatcherCreated { id, revision: hub.current() })
+        self.hub.with(|state| {
+            let id = state.hub.create(self.stream, watcher.id, range, options).map_err(refused)?;
+            Ok(WatcherCreated { id, revision: state.hub.current() })
         })
     }
 
     fn cancel(&mut self, id: i64) -> bool {
-        self.hub.with(|hub| hub.cancel(self.stream, id))
+        self.hub.with(|state| {
+            if let Some(reader) = state.streams.get_mut(&self.stream) {
+                reader.beside.take_if(|watcher| *watcher == id);
+            }
+            state.hub.cancel(self.stream, id)
+        })
     }
 
     fn request_progress(&mut self, id: i64) {
-        self.hub.with(|hub| hub.notify_progress(self.stream, id));
+        self.hub.with(|state| state.hub.notify_progress(self.stream, id));
     }
 
     fn request_progress_all(&mut self) {
-        self.hub.with(|hub| hub.request_progress(self.stream));
+        self.hub.with(|state| state.hub.request_progress(self.stream));
     }
 }
 
@@ -238,9 +288,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         let mut state = self.hub.state.lock();
         state.hub.close(self.stream);
-        if let Some(pump) = state.pumps.remove(&self.stream) {
-            pump.notify_one();
-        }
+        state.streams.remove(&self.stream);
     }
 }
 

@@ -13,6 +13,7 @@ use stanchion_server::member::*;
 use stanchion_server::metrics::Metrics;
 use stanchion_server::refusal::{LEASE_NOT_FOUND, Refusal};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -258,7 +259,10 @@ impl Member for Fake {
     }
     fn watch_stream(&self) -> WatchStream {
         let (deliveries, out) = mpsc::channel(WATCH_STREAM_CAPACITY);
-        (Box::new(Control { fake: self.clone(), used: vec![], deliveries }), out)
+        (
+            Box::new(Control { fake: self.clone(), used: vec![], deliveries }),
+            Box::pin(ReceiverStream::new(out)),
+        )
     }
     fn lease_renew(&self, _: Caller, id: i64) -> Answer<i64> {
         done(Ok(if id == 7 { 30 } else { 0 }))
