@@ -83,6 +83,8 @@ pub(crate) struct Outcome {
     pub(crate) recorder: Recorder,
     /// Before connections, watchers and the like were there.
     pub(crate) before: Edge,
+    /// When they were there, before the first operation.
+    pub(crate) idle: Edge,
     pub(crate) first: Edge,
     pub(crate) last: Edge,
     /// Length of the measured window.
@@ -192,6 +194,7 @@ pub(crate) fn run<W: Workload>(cluster: &Cluster, plan: &Plan, workload: Arc<W>)
     for _ in 0..plan.threads {
         all_ready.recv().map_err(|_| Failure::Settings("a thread of clients ended".to_owned()))??;
     }
+    let idle = Edge::sample(&plan.servers)?;
     let start = Instant::now() + LEAD;
     let moments =
         Moments { start, window_start: start + plan.warm_up, end: start + plan.warm_up + plan.duration };
@@ -222,7 +225,7 @@ pub(crate) fn run<W: Workload>(cluster: &Cluster, plan: &Plan, workload: Arc<W>)
     };
     let seconds = (stopped.min(moments.end).saturating_duration_since(moments.window_start)).as_secs_f64();
     let figures = workload.figures(&recorder, seconds);
-    Ok(Outcome { recorder, before, first, last, seconds, unanswered, cut_short, figures })
+    Ok(Outcome { recorder, before, idle, first, last, seconds, unanswered, cut_short, figures })
 }
 
 fn wait_until(moment: Instant, shared: &Shared) {

@@ -45,6 +45,8 @@ pub struct ServerReport {
     pub cpu_per_100k: f64,
     /// Anonymous memory before connections and watchers were made.
     pub anonymous_bytes_before: u64,
+    /// Anonymous memory when they were there, before the first operation.
+    pub anonymous_bytes_idle: u64,
     /// Anonymous memory at the start of the window.
     pub anonymous_bytes_first: u64,
     /// Anonymous memory at its end.
@@ -118,7 +120,7 @@ impl Report {
         // Further kinds are parts of the first ones or go on beside them; each workload says which are its operations.
         let operations = kinds.iter().filter(|kind| !kind.name.starts_with('+')).map(|kind| kind.count).sum();
         let per_100k = |cpu: f64| if operations == 0 { 0.0 } else { cpu * 1e5 / operations as f64 };
-        let (before, first, last) = (&outcome.before, &outcome.first, &outcome.last);
+        let (before, idle, first, last) = (&outcome.before, &outcome.idle, &outcome.first, &outcome.last);
         let server = |(at, pid): (usize, &u32)| {
             let (before, first, last): (&Process, &Process, &Process) =
                 (&before.servers[at], &first.servers[at], &last.servers[at]);
@@ -128,6 +130,7 @@ impl Report {
                 cpu_seconds,
                 cpu_per_100k: per_100k(cpu_seconds),
                 anonymous_bytes_before: before.anonymous_bytes,
+                anonymous_bytes_idle: idle.servers[at].anonymous_bytes,
                 anonymous_bytes_first: first.anonymous_bytes,
                 anonymous_bytes: last.anonymous_bytes,
                 file_bytes: last.file_bytes,

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::index::KeyIndex;
-use crate::{Error, KeyMeta, KeyRange, KeyValueRef, Result, Revision, pb};
+use crate::{Error, KeyMeta, KeyRange, KeyValueRef, RangeEnd, Result, Revision, pb};
 
 /// Protobuf field of an answer's pairs, which frames every row: see [`Rows::framed`].
 const KVS_FIELD: u8 = 2;
@@ -99,9 +99,13 @@ pub struct RangeResult {
     pub more: bool,
 }
 
+/// Bytes before the first row, so that what goes before the rows of an answer can be put there.
+const HEADROOM: usize = 64;
+
 /// Encoded `KeyValue` messages in one buffer.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
+    /// [`HEADROOM`] and the rows; empty without rows.
     buffer: Bytes,
     /// Start and end of each message in the buffer, without its frame.
     spans: Vec<(usize, usize)>,
@@ -135,33 +139,72 @@ impl Rows {
     /// All pairs as the elements of the repeated protobuf field 2, which is `kvs` of a `RangeResponse`: a piece of the
     /// encoded answer, ready to be sent.
     #[must_use]
-    pub fn framed(&self) -> &Bytes {
-        &self.buffer
+    pub fn framed(&self) -> &[u8] {
+        self.buffer.get(HEADROOM..).unwrap_or_default()
+    }
+
+    /// `head`, then [`framed`](Self::framed), then `tail`: a whole answer. The rows stay where they are unless somebody
+    /// else holds them too.
+    #[must_use]
+    pub fn framed_between(self, head: &[u8], tail: &[u8]) -> Bytes {
+        let start = HEADROOM.checked_sub(head.len());
+        match (start, self.buffer.try_into_mut()) {
+            (Some(start), Ok(mut whole)) if !whole.is_empty() => {
+                whole[start..HEADROOM].copy_from_slice(head);
+                whole.extend_from_slice(tail);
+                whole.freeze().slice(start..)
+            }
+            (_, buffer) => {
+                let buffer = buffer.map_or_else(|shared| shared, BytesMut::freeze);
+                let framed = buffer.get(HEADROOM..).unwrap_or_default();
+                [head, framed, tail].concat().into()
+            }
+        }
     }
 }
+
+/// Bytes of a row's frame at most: tag and length.
+const FRAME_MAX: usize = 11;
+/// Bytes behind the rows for what comes after them in an answer.
+const TAILROOM: usize = 32;
+/// Bytes that are asked for at once on the word of the first row, at most.
+const FORESIGHT_MAX: usize = 4 << 20;
 
 /// Collects rows into one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct RowsBuilder {
     buffer: BytesMut,
     spans: Vec<(usize, usize)>,
+    /// Rows that are likely to come.
+    expected: usize,
 }
 
 impl RowsBuilder {
-    pub(crate) fn with_capacity(rows: usize) -> Self {
-        Self { buffer: BytesMut::new(), spans: Vec::with_capacity(rows) }
+    pub(crate) fn expecting(rows: usize) -> Self {
+        Self { buffer: BytesMut::new(), spans: Vec::with_capacity(rows.min(1024)), expected: rows }
+    }
+
+    /// Makes room for a row. Rows of a range are often of one length, so the first one tells how much all of them take.
+    fn make_room(&mut self, len: usize) {
+        let needed = len + FRAME_MAX + TAILROOM;
+        if self.buffer.is_empty() {
+            let all = (len + FRAME_MAX).saturating_mul(self.expected).min(FORESIGHT_MAX);
+            self.buffer.reserve(HEADROOM + needed.max(all + TAILROOM));
+            self.buffer.put_bytes(0, HEADROOM);
+        } else {
+            self.buffer.reserve(needed);
+        }
     }
 
     pub(crate) fn push(&mut self, row: &[u8]) {
-        // A frame is at most eleven bytes: tag and length.
-        self.buffer.reserve(row.len() + 11);
+        self.make_room(row.len());
         pb::put_message(&mut self.buffer, KVS_FIELD, row);
         self.spans.push((self.buffer.len() - row.len(), self.buffer.len()));
     }
 
     fn push_kv(&mut self, kv: &KeyValueRef<'_>) {
         let len = kv.encoded_len();
-        self.buffer.reserve(len + 11);
+        self.make_room(len);
         self.buffer.put_u8(KVS_FIELD << 3 | 2);
         pb::put_varint(&mut self.buffer, len as u64);
         kv.encode_to(&mut self.buffer);
@@ -212,7 +255,7 @@ pub(crate) fn read(
     }
     let in_key_order = options.sort_target == SortTarget::Key;
     if in_key_order && options.filter.is_off() {
-        return read_in_key_order(index, rows, range, main, options, count);
+        return read_in_key_order(index, rows, range, main, current, options, count);
     }
     let mut found = Found::collect(index, range, main, options);
     let total = if found.complete { found.total } else { count() };
@@ -230,12 +273,15 @@ fn read_in_key_order(
     rows: &impl RowSource,
     range: KeyRange<'_>,
     main: i64,
+    current: i64,
     options: &RangeOptions,
     count: impl Fn() -> u64,
 ) -> Result<RangeResult> {
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     let descending = options.sort_order == SortOrder::Descend;
-    let mut out = RowsBuilder::with_capacity(limit.min(1024));
+    // Where counting is cheap and there may be many.
+    let known = (main == current && range.end != RangeEnd::Single).then(&count);
+    let mut out = RowsBuilder::expecting(limit.min(known.map_or(1, |count| count as usize)));
     let (mut failure, mut cut) = (None, false);
     if options.keys_only {
         index.walk_meta(range, main, descending, |key, meta| {
@@ -268,7 +314,7 @@ fn read_in_key_order(
         return Err(error);
     }
     let rows = out.finish();
-    let count = if cut { count() } else { rows.len() as u64 };
+    let count = if cut { known.unwrap_or_else(count) } else { rows.len() as u64 };
     Ok(RangeResult { rows, count, more: cut })
 }
 
@@ -358,7 +404,7 @@ impl Found {
     }
 
     fn rows(&self, rows: &impl RowSource, options: &RangeOptions) -> Result<Rows> {
-        let mut out = RowsBuilder::with_capacity(self.entries.len());
+        let mut out = RowsBuilder::expecting(self.entries.len());
         for entry in &self.entries {
             let (key, revision) = (&self.keys[entry.key.0..entry.key.1], entry.meta.revision);
             if !options.keys_only {

@@ -212,7 +212,7 @@ impl<'s> WriteTxn<'s> {
             return Err(Error::EmptyKey);
         }
         let keys = self.live_keys(range);
-        let mut prev_kvs = RowsBuilder::default();
+        let mut prev_kvs = RowsBuilder::expecting(if prev_kv { keys.len() } else { 0 });
         for (key, at) in &keys {
             if prev_kv {
                 prev_kvs.push(&self.stored(*at)?);

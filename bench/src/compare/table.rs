@@ -73,7 +73,7 @@ impl Run {
             Figure::WatcherMemory => {
                 let watchers = report.figures.get("watchers")?;
                 Some(
-                    grown(|server| server.anonymous_bytes_before, |server| server.anonymous_bytes_first)
+                    grown(|server| server.anonymous_bytes_before, |server| server.anonymous_bytes_idle)
                         / watchers,
                 )
             }
@@ -378,6 +378,7 @@ mod tests {
             cpu_seconds: 1.0,
             cpu_per_100k: 3.0,
             anonymous_bytes_before: 0,
+            anonymous_bytes_idle: 0,
             anonymous_bytes_first: 0,
             anonymous_bytes: 1 << 20,
             file_bytes: 0,

@@ -2,7 +2,7 @@
 
 use stanchion_mvcc::{
     Applied, CommitSchedule, CompactionStep, Error, KeyRange, KeyValueRef, Put, ROW_MAX, RangeEnd,
-    RangeOptions, Revision, RowKey, SortTarget, Store, schema,
+    RangeOptions, Revision, RowKey, Rows, SortTarget, Store, schema,
 };
 use std::time::Duration;
 
@@ -105,9 +105,16 @@ fn rows_are_framed_as_the_answer_needs_them() {
         expected.extend([0x12, row.len() as u8]);
         expected.extend(row);
     }
-    assert_eq!(rows.framed()[..], expected[..]);
+    assert_eq!(rows.framed(), expected);
     assert_eq!(rows.get(1).as_deref(), rows.iter().nth(1));
     assert_eq!(rows.get(2), None);
+    // In place, beside another holder, and with a head that is longer than the room for it.
+    let whole = |head: &[u8]| [head, &expected, b"tail"].concat();
+    assert_eq!(rows.clone().framed_between(b"head", b"tail"), whole(b"head"));
+    assert_eq!(rows.framed(), expected, "the other holder's rows are as they were");
+    assert_eq!(rows.clone().framed_between(&[7; 1000], b"tail"), whole(&[7; 1000]));
+    assert_eq!(rows.framed_between(b"head", b"tail"), whole(b"head"));
+    assert_eq!(Rows::default().framed_between(b"head", b"tail"), b"headtail"[..]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn the_file_shrinks_while_the_store_is_used() {
     assert!(full > 3 * in_use, "{full} bytes, {in_use} in use");
     let all = |store: &Store, revision| {
         let options = RangeOptions { revision, ..RangeOptions::default() };
-        store.read().range(KeyRange::ALL, &options).expect("a read").rows.framed().clone()
+        store.read().range(KeyRange::ALL, &options).expect("a read").rows.framed().to_vec()
     };
     let before = all(store, revision);
     let mut reader = Some(store.read());

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bytes::{Buf, BufMut};
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::Raw;
 use crate::member::Encoded;
@@ -39,9 +39,19 @@ where
     }
 }
 
+/// Bytes that an idle stream holds in either direction: they grow with its messages. A member may have many streams of
+/// which most are silent, and the library's own size is eight times that.
+const STREAM_BUFFER: usize = 1024;
+/// Bytes of messages that are gathered before they go to the connection, as the library has it.
+const GATHERED: usize = 32 * 1024;
+
 impl<Req, Resp: Message + Default> Encoder for RawCodec<Req, Resp> {
     type Item = Encoded<Resp>;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(STREAM_BUFFER, GATHERED)
+    }
 
     fn encode(&mut self, item: Encoded<Resp>, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
         dst.put(item.into_bytes());
@@ -52,6 +62,10 @@ impl<Req, Resp: Message + Default> Encoder for RawCodec<Req, Resp> {
 impl<Req: Message + Default, Resp> Decoder for RawCodec<Req, Resp> {
     type Item = Raw<Req>;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(STREAM_BUFFER, GATHERED)
+    }
 
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Raw<Req>>, Status> {
         let bytes = src.copy_to_bytes(src.remaining());

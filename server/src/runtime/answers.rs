@@ -1,6 +1,6 @@
 //! From the replica's words to the front's: replies with whole headers, refusals with etcd's texts.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use stanchion_api::etcdserverpb as pb;
 use stanchion_mvcc::RangeResult;
@@ -37,16 +37,10 @@ pub(super) fn encode(reply: Reply, standing: &Standing) -> Bytes {
 }
 
 /// A range's answer around the stored pairs, which are not decoded.
-pub(super) fn range(result: &RangeResult, standing: &Standing, revision: i64) -> Encoded<pb::RangeResponse> {
-    let pairs = result.rows.framed();
-    let header = standing.header(revision);
-    let rest =
-        pb::RangeResponse { header: None, kvs: Vec::new(), more: result.more, count: result.count as i64 };
-    let mut out = BytesMut::with_capacity(pairs.len() + 64);
-    prost::encoding::message::encode(1, &header, &mut out);
-    out.put_slice(pairs);
-    out.put_slice(&rest.encode_to_vec());
-    Encoded::from_bytes(out.freeze())
+pub(super) fn range(result: RangeResult, standing: &Standing, revision: i64) -> Encoded<pb::RangeResponse> {
+    let head = pb::RangeResponse { header: Some(standing.header(revision)), ..Default::default() };
+    let tail = pb::RangeResponse { more: result.more, count: result.count as i64, ..Default::default() };
+    Encoded::from_bytes(result.rows.framed_between(&head.encode_to_vec(), &tail.encode_to_vec()))
 }
 
 /// etcd's text for a verdict.

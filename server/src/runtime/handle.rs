@@ -239,7 +239,7 @@ impl Member for Handle {
             figures.range(&request, began, result.as_ref().map(|result| result.rows.len()).ok());
             let result = result?;
             let standing = Handle::standing_of(&shared, &store);
-            Ok(answers::range(&result, &standing, image.revision()))
+            Ok(answers::range(result, &standing, image.revision()))
         })
     }
 
