@@ -1,5 +1,10 @@
 // What it costs a cluster of three that a new member is sent a large database while writes go on. It prints figures and
 // judges none.
+//
+//	CATCHUP_MIB      size of the database, 1024
+//	CATCHUP_RATE     writes a second, 5000
+//	CATCHUP_RELEASE  whose cluster: ours, or a release of etcd such as 3.7
+//	CATCHUP_LATE     folder of the new member, to give it a disk of its own; else the disk of the others
 package main
 
 import (
@@ -33,7 +38,11 @@ const (
 func main() {
 	harness.Run("catchup", func(j *harness.Judge) error {
 		mebibytes, rate := number("CATCHUP_MIB", 1024), number("CATCHUP_RATE", 5000)
-		c, err := members.NewCluster(j.Temp("cluster"), harness.Ours, harness.Ours, harness.Ours)
+		release := harness.Ours
+		if named := os.Getenv("CATCHUP_RELEASE"); named != "" {
+			release = named
+		}
+		c, err := members.NewCluster(j.Temp("cluster"), release, release, release)
 		if c != nil {
 			defer c.End()
 		}
@@ -53,9 +62,17 @@ func main() {
 		}
 		defer l.stop()
 		time.Sleep(quiet)
-		j.Say("undisturbed:            %s; leader %s", l.take(), memory(leader))
+		undisturbed := l.take()
+		j.Say("undisturbed:            %s; leader %s", undisturbed, memory(leader))
 
-		fresh, err := members.New(c.Dir, "late", harness.Ours)
+		dir := c.Dir
+		if named := os.Getenv("CATCHUP_LATE"); named != "" {
+			if dir, err = os.MkdirTemp(named, "catchup"); err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+		}
+		fresh, err := members.New(dir, "late", release)
 		if err != nil {
 			return err
 		}
@@ -65,7 +82,7 @@ func main() {
 		}
 		c.Append(fresh)
 		l.take()
-		began := time.Now()
+		began, arrived := time.Now(), arrivals(fresh)
 		if err := fresh.Start(c.Initial(), "existing"); err != nil {
 			return err
 		}
@@ -78,8 +95,10 @@ func main() {
 		if err != nil {
 			return fmt.Errorf("promotion: %w\n%s", err, fresh.LastLines())
 		}
-		took := time.Since(began)
-		j.Say("while a member joins:   %s; leader %s, new member %s", l.take(), memory(leader), memory(fresh))
+		took, joining := time.Since(began), l.take()
+		j.Say("while a member joins:   %s; leader %s, new member %s", joining, memory(leader), memory(fresh))
+		j.Say("p99 by second, ms:      %s", joining.bySecond())
+		j.Say("MiB on disk by then:    %s", arrived())
 		size, _ := os.Stat(filepath.Join(fresh.Dir, "member/snap/db"))
 		j.Say("%d MiB were there, caught up and promoted %.1f s after its start", size.Size()>>20, took.Seconds())
 		return nil
@@ -137,11 +156,20 @@ type load struct {
 	client *clientv3.Client
 	end    context.CancelFunc
 
-	mu     sync.Mutex
-	times  []time.Duration
-	failed int
-	since  time.Time
+	mu  sync.Mutex
+	now window
 }
+
+// window is what became of the writes of a while.
+type window struct {
+	since   time.Time
+	length  time.Duration
+	answers []answer
+	failed  int
+}
+
+// answer is one write: when it was sent, counted from the window's begin, and what it took.
+type answer struct{ sent, took time.Duration }
 
 func (l *load) start(m *members.Member) error {
 	client, err := m.Connect()
@@ -149,7 +177,7 @@ func (l *load) start(m *members.Member) error {
 		return err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	l.client, l.end, l.since = client, end, time.Now()
+	l.client, l.end, l.now.since = client, end, time.Now()
 	value := strings.Repeat("y", small)
 	go func() {
 		began, sent := time.Now(), 0
@@ -166,28 +194,92 @@ func (l *load) start(m *members.Member) error {
 func (l *load) one(ctx context.Context, key, value string) {
 	began := time.Now()
 	_, err := l.client.Put(ctx, key, value)
+	took := time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.failed++
+		l.now.failed++
 		return
 	}
-	l.times = append(l.times, time.Since(began))
+	l.now.answers = append(l.now.answers, answer{began.Sub(l.now.since), took})
 }
 
-// take tells of the writes since the last call.
-func (l *load) take() string {
+// take gives the writes that were answered since the last call.
+func (l *load) take() window {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	times, failed, length := l.times, l.failed, time.Since(l.since)
-	l.times, l.failed, l.since = nil, 0, time.Now()
+	taken := l.now
+	taken.length = time.Since(taken.since)
+	l.now = window{since: time.Now()}
+	return taken
+}
+
+func (w window) String() string {
+	times := make([]time.Duration, len(w.answers))
+	for i, a := range w.answers {
+		times[i] = a.took
+	}
+	return fmt.Sprintf("%5.0f writes/s, p50 %.1f ms, p99 %.1f ms, %d failed", float64(len(times))/w.length.Seconds(),
+		percentile(times, 50), percentile(times, 99), w.failed)
+}
+
+// bySecond gives the 99th percentile of each second's writes.
+func (w window) bySecond() string {
+	seconds := make([][]time.Duration, int(w.length.Seconds())+1)
+	for _, a := range w.answers {
+		if s := int(a.sent.Seconds()); a.sent >= 0 && s < len(seconds) {
+			seconds[s] = append(seconds[s], a.took)
+		}
+	}
+	var text strings.Builder
+	for _, times := range seconds {
+		fmt.Fprintf(&text, "%6.0f", percentile(times, 99))
+	}
+	return text.String()
+}
+
+// percentile is in milliseconds; it sorts the times.
+func percentile(times []time.Duration, percent int) float64 {
 	if len(times) == 0 {
-		return "no writes"
+		return 0
 	}
 	sort.Slice(times, func(a, b int) bool { return times[a] < times[b] })
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return fmt.Sprintf("%5.0f writes/s, p50 %.1f ms, p99 %.1f ms, %d failed", float64(len(times))/length.Seconds(),
-		ms(times[len(times)/2]), ms(times[len(times)*99/100]), failed)
+	return float64(times[len(times)*percent/100].Microseconds()) / 1000
+}
+
+// arrivals notes every second how much the new member has on disk, until what it returns is called.
+func arrivals(m *members.Member) func() string {
+	ctx, end := context.WithCancel(context.Background())
+	var text strings.Builder
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+				fmt.Fprintf(&text, "%6d", largest(filepath.Join(m.Dir, "member/snap"))>>20)
+			}
+		}
+	}()
+	return func() string {
+		end()
+		<-done
+		return text.String()
+	}
+}
+
+// largest is the length of the largest file in a folder, 0 if there is none.
+func largest(dir string) int64 {
+	entries, _ := os.ReadDir(dir)
+	var found int64
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			found = max(found, info.Size())
+		}
+	}
+	return found
 }
 
 func (l *load) stop() {
