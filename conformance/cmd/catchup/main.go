@@ -3,6 +3,7 @@
 //
 //	CATCHUP_MIB      size of the database, 1024
 //	CATCHUP_RATE     writes a second, 5000
+//	CATCHUP_ROUNDS   how often one joins, 3
 //	CATCHUP_RELEASE  whose cluster: ours, or a release of etcd such as 3.7
 //	CATCHUP_LATE     folder of the new member, to give it a disk of its own; else the disk of the others
 package main
@@ -29,15 +30,16 @@ const (
 	large = 64 << 10
 	// Size of the values that are written meanwhile.
 	small = 128
+	// The disk has this long for what filling the database left it to do.
+	settling = 5 * time.Second
 	// Time of the undisturbed load.
 	quiet = 15 * time.Second
-	// Longest wait for the new member.
-	patience = 150 * time.Second
+	// Longest wait for the new member, and the pause between two questions whether it has caught up.
+	patience, pause = 150 * time.Second, 250 * time.Millisecond
 )
 
 func main() {
 	harness.Run("catchup", func(j *harness.Judge) error {
-		mebibytes, rate := number("CATCHUP_MIB", 1024), number("CATCHUP_RATE", 5000)
 		release := harness.Ours
 		if named := os.Getenv("CATCHUP_RELEASE"); named != "" {
 			release = named
@@ -49,60 +51,89 @@ func main() {
 		if err != nil {
 			return err
 		}
-		if err := fill(c, mebibytes); err != nil {
+		if err := fill(c, number("CATCHUP_MIB", 1024)); err != nil {
 			return err
 		}
 		leader, err := c.Leader()
 		if err != nil {
 			return err
 		}
-		l := &load{rate: rate}
+		l := &load{rate: number("CATCHUP_RATE", 5000)}
 		if err := l.start(leader); err != nil {
 			return err
 		}
 		defer l.stop()
-		time.Sleep(quiet)
-		undisturbed := l.take()
-		j.Say("undisturbed:            %s; leader %s", undisturbed, memory(leader))
-
-		dir := c.Dir
-		if named := os.Getenv("CATCHUP_LATE"); named != "" {
-			if dir, err = os.MkdirTemp(named, "catchup"); err != nil {
+		for n := range number("CATCHUP_ROUNDS", 3) {
+			time.Sleep(settling)
+			l.take()
+			time.Sleep(quiet)
+			undisturbed := l.take()
+			j.Say("undisturbed:            %s; leader %s", undisturbed, memory(leader))
+			j.Say("p99 by second, ms:      %s", undisturbed.bySecond())
+			fresh, err := newcomer(c, release, n)
+			if err != nil {
 				return err
 			}
-			defer os.RemoveAll(dir)
-		}
-		fresh, err := members.New(dir, "late", release)
-		if err != nil {
-			return err
-		}
-		var id uint64
-		if err := c.Change(leader, 40*time.Second, "add", members.AddTo(fresh, true, &id)); err != nil {
-			return err
-		}
-		c.Append(fresh)
-		l.take()
-		began, arrived := time.Now(), arrivals(fresh)
-		if err := fresh.Start(c.Initial(), "existing"); err != nil {
-			return err
-		}
-		err = members.Retry(patience, func() error {
-			return leader.With(8*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
-				_, err := cl.MemberPromote(ctx, id)
+			if err := join(j, c, leader, fresh, l); err != nil {
 				return err
-			})
-		})
-		if err != nil {
-			return fmt.Errorf("promotion: %w\n%s", err, fresh.LastLines())
+			}
 		}
-		took, joining := time.Since(began), l.take()
-		j.Say("while a member joins:   %s; leader %s, new member %s", joining, memory(leader), memory(fresh))
-		j.Say("p99 by second, ms:      %s", joining.bySecond())
-		j.Say("MiB on disk by then:    %s", arrived())
-		size, _ := os.Stat(filepath.Join(fresh.Dir, "member/snap/db"))
-		j.Say("%d MiB were there, caught up and promoted %.1f s after its start", size.Size()>>20, took.Seconds())
 		return nil
 	})
+}
+
+// newcomer is a member that is not started yet.
+func newcomer(c *members.Cluster, release string, n int) (*members.Member, error) {
+	dir := c.Dir
+	if named := os.Getenv("CATCHUP_LATE"); named != "" {
+		var err error
+		if dir, err = os.MkdirTemp(named, "catchup"); err != nil {
+			return nil, err
+		}
+	}
+	return members.New(dir, fmt.Sprintf("late%d", n), release)
+}
+
+// join has a member join under load until it is a voter, tells what that cost, and removes it again.
+func join(j *harness.Judge, c *members.Cluster, leader, fresh *members.Member, l *load) error {
+	if fresh.Dir != filepath.Join(c.Dir, fresh.Name) {
+		defer os.RemoveAll(filepath.Dir(fresh.Dir))
+	}
+	var id uint64
+	if err := c.Change(leader, 40*time.Second, "add", members.AddTo(fresh, true, &id)); err != nil {
+		return err
+	}
+	place := len(c.Members())
+	c.Append(fresh)
+	l.take()
+	began, arrived := time.Now(), arrivals(fresh)
+	if err := fresh.Start(c.Initial(), "existing"); err != nil {
+		return err
+	}
+	err := members.Retry(patience, func() error {
+		time.Sleep(pause)
+		_, err := l.client.MemberPromote(context.Background(), id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("promotion: %w\n%s", err, fresh.LastLines())
+	}
+	took, joining := time.Since(began), l.take()
+	size, err := os.Stat(filepath.Join(fresh.Dir, "member/snap/db"))
+	if err != nil {
+		return err
+	}
+	j.Say("while a member joins:   %s; leader %s, new member %s", joining, memory(leader), memory(fresh))
+	j.Say("p99 by second, ms:      %s", joining.bySecond())
+	j.Say("MiB on disk by then:    %s", arrived())
+	j.Say("%d MiB were there, caught up and promoted %.1f s after its start", size.Size()>>20, took.Seconds())
+
+	if err := c.Change(leader, 40*time.Second, "remove", members.RemoveFrom(id)); err != nil {
+		return err
+	}
+	c.Remove(place)
+	fresh.Kill()
+	return nil
 }
 
 func number(name string, otherwise int) int {
@@ -219,8 +250,8 @@ func (w window) String() string {
 	for i, a := range w.answers {
 		times[i] = a.took
 	}
-	return fmt.Sprintf("%5.0f writes/s, p50 %.1f ms, p99 %.1f ms, %d failed", float64(len(times))/w.length.Seconds(),
-		percentile(times, 50), percentile(times, 99), w.failed)
+	return fmt.Sprintf("%5.0f writes/s, p50 %.1f ms, p99 %.1f ms, slowest %.0f ms, %d failed",
+		float64(len(times))/w.length.Seconds(), percentile(times, 50), percentile(times, 99), percentile(times, 100), w.failed)
 }
 
 // bySecond gives the 99th percentile of each second's writes.
@@ -244,7 +275,7 @@ func percentile(times []time.Duration, percent int) float64 {
 		return 0
 	}
 	sort.Slice(times, func(a, b int) bool { return times[a] < times[b] })
-	return float64(times[len(times)*percent/100].Microseconds()) / 1000
+	return float64(times[min(len(times)*percent/100, len(times)-1)].Microseconds()) / 1000
 }
 
 // arrivals notes every second how much the new member has on disk, until what it returns is called.
