@@ -254,7 +254,8 @@ func (w window) String() string {
 		float64(len(times))/w.length.Seconds(), percentile(times, 50), percentile(times, 99), percentile(times, 100), w.failed)
 }
 
-// bySecond gives the 99th percentile of each second's writes.
+// bySecond gives the 99th percentile of each second's writes, and their median: how a second usually goes, however the
+// disk fared in a few of them.
 func (w window) bySecond() string {
 	seconds := make([][]time.Duration, int(w.length.Seconds())+1)
 	for _, a := range w.answers {
@@ -263,8 +264,16 @@ func (w window) bySecond() string {
 		}
 	}
 	var text strings.Builder
+	var found []float64
 	for _, times := range seconds {
-		fmt.Fprintf(&text, "%6.0f", percentile(times, 99))
+		if len(times) > 0 {
+			found = append(found, percentile(times, 99))
+			fmt.Fprintf(&text, "%6.0f", found[len(found)-1])
+		}
+	}
+	sort.Float64s(found)
+	if len(found) > 0 {
+		fmt.Fprintf(&text, "; median %.0f", found[len(found)/2])
 	}
 	return text.String()
 }
