@@ -17,9 +17,9 @@ use crate::node::Inode;
 use crate::open;
 use crate::snapshot::Snapshot;
 
-/// Bytes of pages that are collected before they are written, and most bytes written by one call. So little stays in the
-/// processor's cache between being built and being written. And into a large write the kernel puts the largest blocks of
-/// memory that it has for its cache, which are the slowest to get where memory is not at hand.
+/// Bytes of pages that are collected before they are written, and most bytes written by one call: few enough to be in the
+/// processor's cache still when they are written. And into a large write the kernel puts the largest blocks of memory that
+/// it has for its cache; where memory is not at hand those are the slowest to get.
 const MAX_WRITE: usize = 256 << 10;
 
 /// Pages built for one commit.
