@@ -100,7 +100,7 @@ func join(j *harness.Judge, c *members.Cluster, leader, fresh *members.Member, l
 		defer os.RemoveAll(filepath.Dir(fresh.Dir))
 	}
 	var id uint64
-	if err := c.Change(leader, 40*time.Second, "add", members.AddTo(fresh, true, &id)); err != nil {
+	if err := c.Change(leader, "add", members.AddTo(fresh, true, &id)); err != nil {
 		return err
 	}
 	place := len(c.Members())

@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
 )
 
@@ -35,7 +36,7 @@ func startLoad(c *members.Cluster) (*load, error) {
 				key := fmt.Sprintf("%s%d/%06d", prefix, w, n)
 				all := c.Members()
 				m := all[(n+w)%len(all)]
-				_ = m.With(2*time.Second, func(call context.Context, cl *clientv3.Client) error {
+				_ = m.With(5*time.Second, func(call context.Context, cl *clientv3.Client) error {
 					put, err := cl.Put(call, key, key)
 					if err == nil {
 						l.mu.Lock()
@@ -82,7 +83,7 @@ func startLoad(c *members.Cluster) (*load, error) {
 
 // end stops the writers, and waits until the watch has shown everything that was acknowledged.
 func (l *load) end() error {
-	missing := members.Retry(30*time.Second, func() error {
+	missing := members.Retry(harness.Patience, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for key, revision := range l.acked {
@@ -105,7 +106,7 @@ func (l *load) end() error {
 func (l *load) everywhere(c *members.Cluster) error {
 	for _, m := range c.Members() {
 		found := map[string]bool{}
-		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		err := m.Calmly(func(ctx context.Context, cl *clientv3.Client) error {
 			all, err := cl.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 			if err == nil {
 				for _, kv := range all.Kvs {

@@ -64,7 +64,8 @@ func judge(j *harness.Judge, release string, releases []string) error {
 		victim := c.Members()[i]
 		victim.Kill()
 		other := c.Members()[(i+1)%len(c.Members())]
-		j.Check(members.Retry(20*time.Second, func() error { return put(other, "after-kill", victim.Name) }),
+		_, err = put(other, "after-kill", victim.Name)
+		j.Check(err,
 			"%v: writes go on after kill -9 of %s (leader was %s)", releases, victim, leader)
 		if err := victim.Start(c.Initial(), "new"); err != nil {
 			return err
@@ -89,18 +90,23 @@ func judge(j *harness.Judge, release string, releases []string) error {
 	return nil
 }
 
-func put(m *members.Member, key, value string) error {
-	return m.With(3*time.Second, func(ctx context.Context, c *clientv3.Client) error {
-		_, err := c.Put(ctx, key, value)
+// put writes, as often as it takes, and gives the revision of the put that was answered.
+func put(m *members.Member, key, value string) (revision int64, err error) {
+	err = m.Calmly(func(ctx context.Context, c *clientv3.Client) error {
+		done, err := c.Put(ctx, key, value)
+		if err == nil {
+			revision = done.Header.Revision
+		}
 		return err
 	})
+	return revision, err
 }
 
 // named asks every member, locally, for all members.
 func named(c *members.Cluster) error {
-	return members.Retry(20*time.Second, func() error {
+	return members.Retry(harness.Patience, func() error {
 		for _, m := range c.Members() {
-			err := m.With(3*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+			err := m.With(10*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
 				list, err := cl.MemberList(ctx)
 				if err != nil {
 					return err
@@ -120,19 +126,26 @@ func named(c *members.Cluster) error {
 	})
 }
 
+// readWhatWasWritten puts at every member and reads at all: what was acknowledged is there, or something newer, since a put
+// that got no answer may have been tried again and still come through.
 func readWhatWasWritten(c *members.Cluster, value string) error {
 	for _, writer := range c.Members() {
 		mark := value + "/" + writer.Name
-		if err := members.Retry(10*time.Second, func() error { return put(writer, "mark", mark) }); err != nil {
+		revision, err := put(writer, "mark", mark)
+		if err != nil {
 			return fmt.Errorf("put at %s: %w", writer, err)
 		}
 		for _, reader := range c.Members() {
-			err := reader.With(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+			err := reader.Calmly(func(ctx context.Context, cl *clientv3.Client) error {
 				got, err := cl.Get(ctx, "mark")
-				if err == nil && (len(got.Kvs) != 1 || string(got.Kvs[0].Value) != mark) {
-					err = fmt.Errorf("stale: %v", got.Kvs)
+				if err != nil {
+					return err
 				}
-				return err
+				if len(got.Kvs) != 1 || got.Kvs[0].ModRevision < revision ||
+					got.Kvs[0].ModRevision == revision && string(got.Kvs[0].Value) != mark {
+					return fmt.Errorf("%s was acknowledged at revision %d, and this is read: %v", mark, revision, got.Kvs)
+				}
+				return nil
 			})
 			if err != nil {
 				return fmt.Errorf("get at %s: %w", reader, err)
@@ -146,7 +159,7 @@ func readWhatWasWritten(c *members.Cluster, value string) error {
 func leases(c *members.Cluster) error {
 	for i, m := range c.Members() {
 		var id clientv3.LeaseID
-		err := m.With(5*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		err := m.Calmly(func(ctx context.Context, cl *clientv3.Client) error {
 			grant, err := cl.Grant(ctx, 600)
 			if err == nil {
 				id = grant.ID
@@ -165,12 +178,13 @@ func leases(c *members.Cluster) error {
 					return err
 				}
 				found, err := cl.TimeToLive(ctx, id)
+				// A renewal that a stall of the machine delays is asked for again.
 				if err == nil && (renewed.TTL != 600 || found.GrantedTTL != 600 || found.TTL < 590) {
 					err = fmt.Errorf("renewed to %d, %d of %d left", renewed.TTL, found.TTL, found.GrantedTTL)
 				}
 				return err
 			}
-			err := members.Retry(10*time.Second, func() error { return other.With(8*time.Second, renew) })
+			err := members.Retry(harness.Patience, func() error { return other.With(20*time.Second, renew) })
 			if err != nil {
 				return fmt.Errorf("lease of %s renewed at %s: %w", m, other, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,6 +28,14 @@ type Judge struct {
 
 // Run runs one judge to its end and exits: with 1 if a check failed or the judge itself could not go on.
 func Run(name string, body func(*Judge) error) {
+	// A shell starts what runs in its background with SIGINT ignored, and so would everything be that the judge starts,
+	// where it ends commands as a user does. What is caught here is not ignored there.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	go func() {
+		<-interrupted
+		os.Exit(130)
+	}()
 	temp, err := os.MkdirTemp("", "stanchion-"+name+"-")
 	if err != nil {
 		fmt.Println("cannot make a temporary directory:", err)

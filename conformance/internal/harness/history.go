@@ -2,10 +2,11 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -36,7 +37,8 @@ func (h *History) value() string {
 	return string(b)
 }
 
-// Write sends n requests, one after the other; it stops at the first that fails.
+// Write sends n requests, one after the other; it stops at the first that fails. One that nobody answers in time is sent
+// again, so on a slow machine a request may have been carried out twice.
 func (h *History) Write(ctx context.Context, c *clientv3.Client, n int) error {
 	for i := range n {
 		if err := h.one(ctx, c); err != nil {
@@ -47,19 +49,14 @@ func (h *History) Write(ctx context.Context, c *clientv3.Client, n int) error {
 }
 
 func (h *History) one(ctx context.Context, c *clientv3.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
 	switch p := h.rng.IntN(100); {
 	case p < 60:
-		_, err := c.Put(ctx, h.key(), h.value())
-		return err
+		return do(ctx, c, clientv3.OpPut(h.key(), h.value()))
 	case p < 72:
-		_, err := c.Delete(ctx, h.key())
-		return err
+		return do(ctx, c, clientv3.OpDelete(h.key()))
 	case p < 75:
 		from := h.key()
-		_, err := c.Delete(ctx, from, clientv3.WithRange(from+"/~"), clientv3.WithPrevKV())
-		return err
+		return do(ctx, c, clientv3.OpDelete(from, clientv3.WithRange(from+"/~"), clientv3.WithPrevKV()))
 	case p < 90:
 		a, b, d := h.key(), h.key(), h.key()
 		for b == a {
@@ -68,49 +65,75 @@ func (h *History) one(ctx context.Context, c *clientv3.Client) error {
 		for d == a || d == b {
 			d = h.key()
 		}
-		_, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(a), ">", 0)).
-			Then(clientv3.OpPut(a, h.value()), clientv3.OpDelete(b), clientv3.OpPut(d, h.value())).
-			Else(clientv3.OpPut(b, h.value()), clientv3.OpGet(a)).Commit()
-		return err
+		return do(ctx, c, clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version(a), ">", 0)},
+			[]clientv3.Op{clientv3.OpPut(a, h.value()), clientv3.OpDelete(b), clientv3.OpPut(d, h.value())},
+			[]clientv3.Op{clientv3.OpPut(b, h.value()), clientv3.OpGet(a)}))
 	case p < 95:
 		return h.lease(ctx, c)
 	case p < 98:
-		_, err := c.Get(ctx, h.key())
-		return err
+		return do(ctx, c, clientv3.OpGet(h.key()))
 	default:
 		return h.compact(ctx, c)
 	}
 }
 
+func do(ctx context.Context, c *clientv3.Client, op clientv3.Op) error {
+	return Again(ctx, func(ctx context.Context) error {
+		_, err := c.Do(ctx, op)
+		return err
+	})
+}
+
 // lease grants a lease long enough to outlive the judge, uses one, or revokes one.
 func (h *History) lease(ctx context.Context, c *clientv3.Client) error {
 	if len(h.leases) < 3 || h.rng.IntN(3) == 0 {
-		granted, err := c.Lease.Grant(ctx, 36000+int64(h.rng.IntN(1000)))
+		ttl := 36000 + int64(h.rng.IntN(1000))
+		err := Again(ctx, func(ctx context.Context) error {
+			granted, err := c.Lease.Grant(ctx, ttl)
+			if err == nil {
+				h.leases = append(h.leases, granted.ID)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		h.leases = append(h.leases, granted.ID)
 	}
 	i := h.rng.IntN(len(h.leases))
 	if h.rng.IntN(8) == 0 {
-		_, err := c.Revoke(ctx, h.leases[i])
+		id := h.leases[i]
 		h.leases = append(h.leases[:i], h.leases[i+1:]...)
-		return err
+		return revoke(ctx, c, id)
 	}
-	_, err := c.Put(ctx, h.key(), h.value(), clientv3.WithLease(h.leases[i]))
-	return err
+	return do(ctx, c, clientv3.OpPut(h.key(), h.value(), clientv3.WithLease(h.leases[i])))
+}
+
+// revoke ends a lease; that an earlier try has ended it, of which no answer came, is fine.
+func revoke(ctx context.Context, c *clientv3.Client, id clientv3.LeaseID) error {
+	tries := 0
+	return Again(ctx, func(ctx context.Context) error {
+		tries++
+		_, err := c.Revoke(ctx, id)
+		if tries > 1 && errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil
+		}
+		return err
+	})
 }
 
 // compact compacts to somewhere in the newer half of what is there.
 func (h *History) compact(ctx context.Context, c *clientv3.Client) error {
-	now, err := c.Get(ctx, "revision?")
-	if err != nil {
+	share := h.rng.Float64()
+	return Again(ctx, func(ctx context.Context) error {
+		now, err := c.Get(ctx, "revision?")
+		if err != nil {
+			return err
+		}
+		revision := now.Header.Revision/2 + int64(share*float64(now.Header.Revision/2+1))
+		_, err = c.Compact(ctx, max(revision, 1), clientv3.WithCompactPhysical())
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			return nil
+		}
 		return err
-	}
-	revision := now.Header.Revision/2 + h.rng.Int64N(now.Header.Revision/2+1)
-	_, err = c.Compact(ctx, max(revision, 1), clientv3.WithCompactPhysical())
-	if err != nil && err.Error() == "etcdserver: mvcc: required revision has been compacted" {
-		return nil
-	}
-	return err
+	})
 }

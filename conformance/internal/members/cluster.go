@@ -9,7 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // Cluster is what was started together, and what has joined since.
@@ -110,7 +113,7 @@ func (c *Cluster) End() {
 // Leader waits until all members name the same one.
 func (c *Cluster) Leader() (*Member, error) {
 	var leader *Member
-	err := Retry(30*time.Second, func() error {
+	err := Retry(harness.Patience, func() error {
 		byID := map[uint64]*Member{}
 		var named uint64
 		for i, m := range c.Members() {
@@ -137,11 +140,11 @@ func (c *Cluster) Leader() (*Member, error) {
 
 // Lead hands leadership to one member.
 func (c *Cluster) Lead(target *Member) error {
-	status, err := target.Status()
-	if err != nil {
-		return err
-	}
-	return Retry(30*time.Second, func() error {
+	return Retry(harness.Patience, func() error {
+		status, err := target.Status()
+		if err != nil {
+			return err
+		}
 		leader, err := c.Leader()
 		if err != nil || leader == target {
 			return err
@@ -161,10 +164,10 @@ func (c *Cluster) Lead(target *Member) error {
 	})
 }
 
-// Change asks any member to change the membership until it does. A cluster takes the next change only when its members have
+// Change asks a member to change the membership until it does. A cluster takes the next change only when its members have
 // been connected for a while.
-func (c *Cluster) Change(asked *Member, limit time.Duration, what string, call func(context.Context, *clientv3.Client) error) error {
-	if err := Retry(limit, func() error { return asked.With(8*time.Second, call) }); err != nil {
+func (c *Cluster) Change(asked *Member, what string, call func(context.Context, *clientv3.Client) error) error {
+	if err := Retry(harness.Patience, func() error { return asked.With(20*time.Second, call) }); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
@@ -212,24 +215,40 @@ func AddTo(fresh *Member, learner bool, id *uint64) func(context.Context, *clien
 	}
 }
 
+// Promote makes a learner a voter; that it is one already is fine, since an earlier try may have got no answer.
+func Promote(id *uint64) func(context.Context, *clientv3.Client) error {
+	return func(ctx context.Context, cl *clientv3.Client) error {
+		_, err := cl.MemberPromote(ctx, *id)
+		if errors.Is(err, rpctypes.ErrMemberNotLearner) {
+			return nil
+		}
+		return err
+	}
+}
+
 // Replace removes a member, waits for its end, and adds another one and starts it. The fresh one joins as a learner first
 // if that is asked for.
 func (c *Cluster) Replace(place int, fresh *Member, asLearner bool) error {
-	const limit = 40 * time.Second
 	members := c.Members()
 	old, asked := members[place], members[(place+1)%len(members)]
-	status, err := old.Status()
+	var gone, id uint64
+	err := Retry(harness.Patience, func() error {
+		status, err := old.Status()
+		if err == nil {
+			gone = status.Header.MemberId
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := c.Change(asked, limit, "remove", RemoveFrom(status.Header.MemberId)); err != nil {
+	if err := c.Change(asked, "remove", RemoveFrom(gone)); err != nil {
 		return err
 	}
-	if err := old.AwaitExit(20 * time.Second); err != nil {
+	if err := old.AwaitExit(); err != nil {
 		return fmt.Errorf("it was removed: %w", err)
 	}
-	var id uint64
-	if err := c.Change(asked, limit, "add", AddTo(fresh, asLearner, &id)); err != nil {
+	if err := c.Change(asked, "add", AddTo(fresh, asLearner, &id)); err != nil {
 		return err
 	}
 	c.Put(place, fresh)
@@ -237,11 +256,7 @@ func (c *Cluster) Replace(place int, fresh *Member, asLearner bool) error {
 		return err
 	}
 	if asLearner {
-		err := c.Change(asked, limit, "promote", func(ctx context.Context, cl *clientv3.Client) error {
-			_, err := cl.MemberPromote(ctx, id)
-			return err
-		})
-		if err != nil {
+		if err := c.Change(asked, "promote", Promote(&id)); err != nil {
 			return err
 		}
 	}
@@ -253,21 +268,22 @@ func (c *Cluster) SameHistory() error {
 	var revision int64
 	var hash uint32
 	for i, m := range c.Members() {
-		err := m.With(20*time.Second, func(ctx context.Context, cl *clientv3.Client) error {
+		err := m.Calmly(func(ctx context.Context, cl *clientv3.Client) error {
 			// A linearizable read brings the member to what was written before.
 			got, err := cl.Get(ctx, "any")
 			if err != nil {
 				return err
 			}
+			at := revision
 			if i == 0 {
-				revision = got.Header.Revision
+				at = got.Header.Revision
 			}
-			answer, err := cl.HashKV(ctx, m.Client, revision)
+			answer, err := cl.HashKV(ctx, m.Client, at)
 			if err != nil {
 				return err
 			}
 			if i == 0 {
-				hash = answer.Hash
+				revision, hash = at, answer.Hash
 			}
 			if answer.Hash != hash {
 				return fmt.Errorf("%s has hash %d at revision %d, others have %d", m, answer.Hash, revision, hash)

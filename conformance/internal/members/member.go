@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -118,19 +119,27 @@ func (m *Member) Restart(initial string) error {
 	return m.Start(initial, state)
 }
 
-// Join starts a member that was added. Whom it asks may not have heard of that yet, and so it may be refused a few times.
+// Join starts a member that was added, and waits until it answers. Whom it asks may not have heard of that yet, and so it
+// may be refused a few times, and end.
 func (m *Member) Join(initial string) error {
-	for range 10 {
-		if err := m.Start(initial, "existing"); err != nil {
+	started := false
+	err := Retry(harness.Patience, func() error {
+		if !started || !m.Runs() {
+			if err := m.Start(initial, "existing"); err != nil {
+				return err
+			}
+			started = true
+		}
+		if err := m.listens(); err != nil {
 			return err
 		}
-		select {
-		case <-m.Exited():
-		case <-time.After(2 * time.Second):
-			return nil
-		}
+		_, err := m.Status()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s cannot join: %w\n%s", m, err, m.LastLines())
 	}
-	return fmt.Errorf("%s cannot join:\n%s", m, m.LastLines())
+	return nil
 }
 
 // Exited is closed when the process that was started last has ended.
@@ -175,7 +184,7 @@ func (m *Member) Kill() {
 // Stop asks the process to end and waits for it.
 func (m *Member) Stop() error {
 	_ = m.Signal(syscall.SIGTERM)
-	err := m.AwaitExit(30 * time.Second)
+	err := m.AwaitExit()
 	if err != nil {
 		m.Kill()
 	}
@@ -183,13 +192,13 @@ func (m *Member) Stop() error {
 }
 
 // AwaitExit waits for the end of the process.
-func (m *Member) AwaitExit(limit time.Duration) error {
-	return Retry(limit, func() error {
+func (m *Member) AwaitExit() error {
+	return Retry(harness.Patience, func() error {
 		select {
 		case <-m.Exited():
 			return nil
 		case <-time.After(time.Second):
-			return fmt.Errorf("%s did not end within %s", m, limit)
+			return fmt.Errorf("%s did not end within %s", m, harness.Patience)
 		}
 	})
 }
@@ -218,7 +227,7 @@ func (m *Member) With(limit time.Duration, call func(context.Context, *clientv3.
 
 // longestTry is what one call and the pause behind it may count for: what goes beyond it is time in which this process, and
 // with it the members that it started, stood still, as when the machine is wanted for something else.
-const longestTry = 12 * time.Second
+const longestTry = 25 * time.Second
 
 // Retry repeats a call that may fail for a while, as during an election.
 func Retry(limit time.Duration, call func() error) error {
@@ -233,18 +242,50 @@ func Retry(limit time.Duration, call func() error) error {
 	}
 }
 
+// ErrEnded says that there is no process to wait for.
+var ErrEnded = errors.New("the process has ended")
+
+// Calmly makes a call at this member until it gives something else than a transient error: in a busy cluster leaders change
+// by themselves. The call may be carried out twice.
+func (m *Member) Calmly(call func(context.Context, *clientv3.Client) error) error {
+	var final error
+	err := Retry(harness.Patience, func() error {
+		final = nil
+		err := m.With(20*time.Second, call)
+		if err != nil && !harness.Transient(err) {
+			final, err = err, nil
+		}
+		return err
+	})
+	return errors.Join(final, err)
+}
+
+// listens tells whether clients can connect: one that comes too early pauses longer and longer before it comes again.
+func (m *Member) listens() error {
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(m.Client, "http://"), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // AwaitReady waits until the member answers a linearizable read.
 func (m *Member) AwaitReady() error {
-	err := Retry(60*time.Second, func() error {
+	var ended error
+	err := Retry(harness.Patience, func() error {
 		if !m.Runs() {
-			return errors.New("the process has ended")
+			ended = ErrEnded
+			return nil
 		}
-		return m.With(2*time.Second, func(ctx context.Context, c *clientv3.Client) error {
+		if err := m.listens(); err != nil {
+			return err
+		}
+		return m.With(10*time.Second, func(ctx context.Context, c *clientv3.Client) error {
 			_, err := c.Get(ctx, "ready?")
 			return err
 		})
 	})
-	if err != nil {
+	if err = errors.Join(ended, err); err != nil {
 		return fmt.Errorf("%s is not ready: %w\n%s", m, err, m.LastLines())
 	}
 	return nil
@@ -263,7 +304,7 @@ func (m *Member) LastLines() string {
 // Status is the member's own view.
 func (m *Member) Status() (*clientv3.StatusResponse, error) {
 	var status *clientv3.StatusResponse
-	err := m.With(5*time.Second, func(ctx context.Context, c *clientv3.Client) error {
+	err := m.With(10*time.Second, func(ctx context.Context, c *clientv3.Client) error {
 		var err error
 		status, err = c.Status(ctx, m.Client)
 		return err
