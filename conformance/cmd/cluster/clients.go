@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
 )
 
@@ -175,15 +176,18 @@ func (l *load) finish() error {
 	}
 	defer client.Close()
 	for key := range keys {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		in := input{kind: read, key: key}
-		call := l.recorder.now()
-		out, _, err := perform(ctx, client, in)
-		cancel()
+		err := harness.Again(context.Background(), func(ctx context.Context) error {
+			call := l.recorder.now()
+			out, _, err := perform(ctx, client, in)
+			if err == nil {
+				l.recorder.add(number, in, call, out, 0)
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("the last read of %s: %w", key, err)
 		}
-		l.recorder.add(number, in, call, out, 0)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
 )
 
@@ -41,14 +42,14 @@ func threadNamed(pid int, name string) (int, error) {
 // hang stops the log writer of a process for a while. The process may be starting, or be killed meanwhile.
 func hang(pid int, times int, stopped, running time.Duration) error {
 	var tid int
-	err := members.Retry(10*time.Second, func() (err error) {
+	err := members.Retry(harness.Patience, func() (err error) {
 		tid, err = threadNamed(pid, logWriter)
-		return err
-	})
-	if err != nil {
 		if _, gone := os.Stat(fmt.Sprintf("/proc/%d/task/%d", pid, pid)); gone != nil {
 			return nil
 		}
+		return err
+	})
+	if err != nil || tid == 0 {
 		return err
 	}
 	// The tracer is a thread, not a process.
@@ -74,7 +75,11 @@ func stopThread(tid int, pause time.Duration) error {
 		return err
 	}
 	var status syscall.WaitStatus
-	if _, err := syscall.Wait4(tid, &status, syscall.WALL, nil); err != nil {
+	_, err := syscall.Wait4(tid, &status, syscall.WALL, nil)
+	for errors.Is(err, syscall.EINTR) {
+		_, err = syscall.Wait4(tid, &status, syscall.WALL, nil)
+	}
+	if err != nil {
 		return err
 	}
 	time.Sleep(pause)
@@ -101,6 +106,10 @@ func smallDisk(dir string) error {
 func fill(dir string) (func(), error) {
 	path := filepath.Join(dir, "ballast")
 	file, err := os.Create(path)
+	if errors.Is(err, syscall.ENOSPC) {
+		// It is full already.
+		return func() {}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
@@ -116,7 +115,7 @@ func apart(pid string) error {
 	if err != nil {
 		return err
 	}
-	return members.Retry(5*time.Second, func() error {
+	return members.Retry(harness.Patience, func() error {
 		theirs, err := os.Readlink("/proc/" + pid + "/ns/net")
 		if err == nil && theirs == ours {
 			err = errors.New("there is no new namespace")

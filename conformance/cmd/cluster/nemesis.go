@@ -85,11 +85,16 @@ func (n *nemesis) newMember(name string) (*members.Member, error) {
 // learnIDs asks all members who they are.
 func (n *nemesis) learnIDs() error {
 	for _, m := range n.cluster.Members() {
-		status, err := m.Status()
+		err := members.Retry(harness.Patience, func() error {
+			status, err := m.Status()
+			if err == nil {
+				n.setID(m, status.Header.MemberId)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		n.setID(m, status.Header.MemberId)
 	}
 	return nil
 }
@@ -275,8 +280,21 @@ func (n *nemesis) hang(m *members.Member, times int, stopped, running time.Durat
 	if !m.Runs() {
 		return
 	}
-	if err := hang(m.PID(), times, stopped, running); err != nil {
+	if err := hang(m.PID(), times, stopped, running); err != nil && !n.isEnding(m) {
 		n.fail("%s: %w", m, err)
+	}
+}
+
+// isEnding tells whether a member stops for want of room, while which its threads come to an end one by one.
+func (n *nemesis) isEnding(m *members.Member) bool {
+	if m != n.small {
+		return false
+	}
+	select {
+	case <-m.Exited():
+		return true
+	case <-time.After(5 * time.Second):
+		return false
 	}
 }
 
@@ -336,12 +354,9 @@ func (n *nemesis) replace(rng *rand.Rand) {
 	n.steady.Lock()
 	defer n.steady.Unlock()
 	n.heal(true)
-	n.raise()
-	for _, m := range all {
-		if err := m.AwaitReady(); err != nil {
-			n.fail("before a replacement: %w", err)
-			return
-		}
+	if err := n.await(); err != nil {
+		n.fail("before a replacement: %w", err)
+		return
 	}
 	n.mu.Lock()
 	n.joined++

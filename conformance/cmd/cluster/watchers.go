@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sort"
 	"strings"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"stanchion.invalid/conformance/internal/harness"
 	"stanchion.invalid/conformance/internal/members"
 )
 
@@ -53,14 +56,18 @@ func startWatcher(ctx context.Context, c *members.Cluster) (*watcher, error) {
 
 func (w *watcher) follow(ctx context.Context, client *clientv3.Client) {
 	for response := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1)) {
-		w.mu.Lock()
-		if err := response.Err(); err != nil {
-			w.err = err
-		}
-		for _, e := range response.Events {
-			w.events = append(w.events, seen{e.Kv.ModRevision, e.Type.String(), string(e.Kv.Key), string(e.Kv.Value)})
-		}
-		w.mu.Unlock()
+		w.take(response)
+	}
+}
+
+func (w *watcher) take(response clientv3.WatchResponse) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := response.Err(); err != nil {
+		w.err = err
+	}
+	for _, e := range response.Events {
+		w.events = append(w.events, seen{e.Kv.ModRevision, e.Type.String(), string(e.Kv.Key), string(e.Kv.Value)})
 	}
 }
 
@@ -75,7 +82,7 @@ func (w *watcher) last() int64 {
 
 // upTo waits until the watcher has seen a revision, and ends it.
 func (w *watcher) upTo(revision int64) error {
-	err := members.Retry(30*time.Second, func() error {
+	err := members.Retry(harness.Patience, func() error {
 		if last := w.last(); last < revision {
 			return fmt.Errorf("a watcher has stopped at revision %d of %d", last, revision)
 		}
@@ -92,24 +99,36 @@ func (w *watcher) upTo(revision int64) error {
 // judgeWatches compares what the watchers saw with history as it is at rest: the same events in the same order, no one
 // missing and no one twice; and every acknowledged write is in it at the revision that its client was told.
 func judgeWatches(c *members.Cluster, l *load) (int, error) {
-	history, err := atRest(c)
+	client, err := members.Connect(c.Endpoints()...)
 	if err != nil {
 		return 0, err
 	}
-	if len(history) == 0 {
-		return 0, fmt.Errorf("nothing was written")
+	defer client.Close()
+	// The revision of a write that comes after all that was acknowledged.
+	end, err := mark(client)
+	if err != nil {
+		return 0, err
 	}
 	for i, w := range l.watchers {
-		if err := w.upTo(history[len(history)-1].revision); err != nil {
+		if err := w.upTo(end); err != nil {
 			return 0, fmt.Errorf("watcher %d: %w", i, err)
 		}
-		for at, event := range history {
+		end = max(end, w.last())
+	}
+	history, err := atRest(client, end)
+	if err != nil {
+		return 0, err
+	}
+	for i, w := range l.watchers {
+		// A write that nobody waits for any more may have come through after this watcher was ended.
+		expected := history[:sort.Search(len(history), func(at int) bool { return history[at].revision > w.last() })]
+		for at, event := range expected {
 			if at >= len(w.events) || w.events[at] != event {
-				return 0, fmt.Errorf("watcher %d, event %d: %+v, expected %+v", i, at, w.events[at:min(at+1, len(w.events))], event)
+				return 0, fmt.Errorf("watcher %d, event %d: %+v, expected %+v", i, at, w.events[min(at, len(w.events)):min(at+1, len(w.events))], event)
 			}
 		}
-		if len(w.events) != len(history) {
-			return 0, fmt.Errorf("watcher %d saw %d events, there are %d", i, len(w.events), len(history))
+		if len(w.events) != len(expected) {
+			return 0, fmt.Errorf("watcher %d saw %d events, there are %d", i, len(w.events), len(expected))
 		}
 	}
 	written := map[string]int64{}
@@ -125,28 +144,28 @@ func judgeWatches(c *members.Cluster, l *load) (int, error) {
 	return len(history), nil
 }
 
-// atRest reads the whole history once more, when nobody writes.
-func atRest(c *members.Cluster) ([]seen, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+// mark writes, and gives the revision of that.
+func mark(client *clientv3.Client) (revision int64, err error) {
+	err = harness.Again(context.Background(), func(ctx context.Context) error {
+		put, err := client.Put(ctx, prefix+"end", "")
+		if err == nil {
+			revision = put.Header.Revision
+		}
+		return err
+	})
+	return revision, err
+}
+
+// atRest reads the whole history once more, up to a revision, when nobody writes.
+func atRest(client *clientv3.Client, end int64) ([]seen, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
-	client, err := members.Connect(c.Endpoints()...)
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	// The revision of a write that comes after all others.
-	mark, err := client.Put(ctx, prefix+"end", "")
-	if err != nil {
-		return nil, err
-	}
 	w := &watcher{}
 	for response := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1)) {
-		for _, e := range response.Events {
-			w.events = append(w.events, seen{e.Kv.ModRevision, e.Type.String(), string(e.Kv.Key), string(e.Kv.Value)})
-		}
-		if w.last() >= mark.Header.Revision {
+		w.take(response)
+		if w.last() >= end {
 			return w.events, nil
 		}
 	}
-	return nil, fmt.Errorf("history could not be read up to revision %d: %w", mark.Header.Revision, ctx.Err())
+	return nil, fmt.Errorf("history could not be read up to revision %d: %w", end, errors.Join(w.err, ctx.Err()))
 }
