@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"stanchion.invalid/conformance/internal/harness"
 )
@@ -32,7 +31,7 @@ func realFile(j *harness.Judge, release string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*harness.Patience)
 	defer cancel()
 	if err := harness.NewHistory(5).Write(ctx, c, 1000); err != nil {
 		return "", err

@@ -17,7 +17,11 @@ import (
 	"stanchion.invalid/conformance/internal/harness"
 )
 
-const writers = 8
+const (
+	writers = 8
+	// The time does not end a run before so many kills: on a slow machine it takes longer to say something.
+	least = 50
+)
 
 func main() {
 	harness.Run("crash", func(j *harness.Judge) error {
@@ -35,7 +39,7 @@ func main() {
 		if err != nil {
 			return fmt.Errorf("after %d kills (seed %d): %w", done, seed, err)
 		}
-		j.Check(enough(done, kills), "killed %d times under load", done)
+		j.Check(nil, "killed %d times under load", done)
 		return run.judge(j)
 	})
 }
@@ -45,14 +49,6 @@ func number(variable string, otherwise int) int {
 		return n
 	}
 	return otherwise
-}
-
-// enough: the time may end the run first on a slow machine, but not before it says something.
-func enough(done, wanted int) error {
-	if done < wanted && done < 50 {
-		return fmt.Errorf("the time ended it after %d of %d kills", done, wanted)
-	}
-	return nil
 }
 
 // ack is what a writer was told of a key: it was written at this revision.
@@ -78,7 +74,7 @@ type run struct {
 // kill starts, loads and kills the member up to n times.
 func (r *run) kill(n int) (int, error) {
 	for done := range n {
-		if time.Now().After(r.deadline) {
+		if done >= least && time.Now().After(r.deadline) {
 			return done, nil
 		}
 		// A small count, so that logs are released and snapshots made in between.
@@ -169,7 +165,7 @@ func (r *run) judge(j *harness.Judge) error {
 		return err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	all, err := c.Get(ctx, "\x00", clientv3.WithFromKey())
 	if err != nil {

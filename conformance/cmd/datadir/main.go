@@ -88,12 +88,15 @@ func history(e *harness.Etcd, from, to int64) ([]string, error) {
 		return nil, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*harness.Patience)
 	defer cancel()
-	if _, err := c.Put(ctx, "end of history", ""); err != nil {
+	err = harness.Again(ctx, func(ctx context.Context) error {
+		_, err := c.Put(ctx, "end of history", "")
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	defer func() { _, _ = c.Delete(context.Background(), "end of history") }()
 	var events []string
 	for answer := range c.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithPrevKV()) {
 		if err := answer.Err(); err != nil {
@@ -238,19 +241,24 @@ func awaitVersion(e *harness.Etcd, version string) error {
 		return err
 	}
 	defer c.Close()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(harness.Patience)
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		status, err := c.Status(ctx, e.Endpoint)
-		cancel()
+		var told string
+		err := harness.Again(context.Background(), func(ctx context.Context) error {
+			status, err := c.Status(ctx, e.Endpoint)
+			if err == nil {
+				told = status.StorageVersion
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(status.StorageVersion, version) {
+		if strings.HasPrefix(told, version) {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("storage version %q after 15 s, expected %q", status.StorageVersion, version)
+			return fmt.Errorf("storage version %q after %s, expected %q", told, harness.Patience, version)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -67,7 +67,7 @@ func main() {
 			if *only != "" && *only != t.name {
 				continue
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 5*harness.Patience)
 			began := time.Now()
 			err := t.run(ctx, b)
 			cancel()

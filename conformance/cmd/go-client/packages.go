@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/client/v3/mirror"
 	"go.etcd.io/etcd/client/v3/namespace"
 	"go.etcd.io/etcd/client/v3/ordering"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // mutexes lets ten sessions count under one lock; the count must be exact, and never two inside.
@@ -25,7 +27,7 @@ func mutexes(ctx context.Context, b *bench) error {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			session, err := concurrency.NewSession(b.client, concurrency.WithTTL(10))
+			session, err := concurrency.NewSession(b.client, concurrency.WithTTL(120))
 			if err != nil {
 				failures <- err
 				return
@@ -88,7 +90,7 @@ func mutexes(ctx context.Context, b *bench) error {
 	if err := second.TryLock(ctx); !errors.Is(err, concurrency.ErrLocked) {
 		return fmt.Errorf("a second TryLock: %v", err)
 	}
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := second.Lock(short); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a lock that is held: %v", err)
@@ -121,7 +123,7 @@ func sessionEnds(ctx context.Context, b *bench) error {
 	select {
 	case <-holder.Done():
 		return nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(harness.Patience):
 		return fmt.Errorf("the session does not notice that its lease is gone")
 	}
 }
@@ -148,13 +150,13 @@ func elections(ctx context.Context, b *bench) error {
 		if err := c.Campaign(ctx, fmt.Sprintf("candidate %d", i)); err != nil {
 			return err
 		}
-		if r := <-observed; string(r.Kvs[0].Value) != fmt.Sprintf("candidate %d", i) {
+		if r := <-observed; len(r.Kvs) != 1 || string(r.Kvs[0].Value) != fmt.Sprintf("candidate %d", i) {
 			return fmt.Errorf("observed %v", r)
 		}
 		if err := c.Proclaim(ctx, "changed"); err != nil {
 			return err
 		}
-		if r := <-observed; string(r.Kvs[0].Value) != "changed" {
+		if r := <-observed; len(r.Kvs) != 1 || string(r.Kvs[0].Value) != "changed" {
 			return fmt.Errorf("observed %v", r)
 		}
 		leader, err := c.Leader(ctx)

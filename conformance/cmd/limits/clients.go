@@ -21,7 +21,8 @@ import (
 func dial(member *harness.Etcd, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+member.Address(), append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
+		// A connection that is not taken at once is tried again, as etcd's clients do.
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
 	}, options...)...)
 }
 
@@ -120,7 +121,7 @@ func concurrentPuts(ctx context.Context, member *harness.Etcd) (string, error) {
 		}
 		defer conns[i].Close()
 	}
-	var put, refused atomic.Int64
+	var put, refused, late atomic.Int64
 	for range rounds {
 		err := each(wanted, wanted, func(i int) error {
 			_, err := pb.NewKVClient(conns[i%len(conns)]).Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "p/%d", i), Value: make([]byte, 100)})
@@ -129,6 +130,9 @@ func concurrentPuts(ctx context.Context, member *harness.Etcd) (string, error) {
 				put.Add(1)
 			case strings.Contains(err.Error(), "etcdserver: too many requests"):
 				refused.Add(1)
+			case strings.Contains(err.Error(), "etcdserver: request timed out"):
+				// On a slow machine that is etcd's refusal, too; such a put may still be carried out.
+				late.Add(1)
 			default:
 				return err
 			}
@@ -143,10 +147,10 @@ func concurrentPuts(ctx context.Context, member *harness.Etcd) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if got.Header.Revision != put.Load()+1 {
-		return "", fmt.Errorf("%d puts were acknowledged, the revision is %d", put.Load(), got.Header.Revision)
+	if least := put.Load() + 1; got.Header.Revision < least || got.Header.Revision > least+late.Load() {
+		return "", fmt.Errorf("%d puts were acknowledged, %d timed out, the revision is %d", put.Load(), late.Load(), got.Header.Revision)
 	}
-	return fmt.Sprintf("%d acknowledged, %d refused with `too many requests`", put.Load(), refused.Load()), nil
+	return fmt.Sprintf("%d acknowledged, %d refused with `too many requests`, %d timed out", put.Load(), refused.Load(), late.Load()), nil
 }
 
 // manyWatchers opens a thousand streams with a hundred watchers each and lets every watcher have two events.
@@ -207,7 +211,7 @@ func manyWatchers(ctx context.Context, member *harness.Etcd) (string, error) {
 		}
 	}
 	const want = 2 * streams * each1
-	for deadline := time.Now().Add(40 * time.Second); events.Load() < want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(harness.Patience); events.Load() < want && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if events.Load() != want {
@@ -347,7 +351,7 @@ func deadClients(ctx context.Context, member *harness.Etcd) (string, error) {
 	}
 	began := time.Now()
 	for i, conn := range conns {
-		if err := conn.SetReadDeadline(began.Add(15 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(began.Add(harness.Patience)); err != nil {
 			return "", err
 		}
 		if _, err := io.Copy(io.Discard, conn); err != nil && !strings.Contains(err.Error(), "reset") {

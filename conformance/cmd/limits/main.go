@@ -52,7 +52,7 @@ func play(j *harness.Judge, i int, t test) (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	defer member.Kill()
-	ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*harness.Patience)
 	defer cancel()
 	began := time.Now()
 	told, err := t.run(ctx, member)

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -58,7 +57,7 @@ func liveAnswers(j *harness.Judge, release string) (string, answers, error) {
 		return "", answers{}, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*harness.Patience)
 	defer cancel()
 	if err := harness.NewHistory(11).Write(ctx, c, 1500); err != nil {
 		return "", answers{}, err

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -49,7 +48,7 @@ func runBoth(j *harness.Judge, release, db string) (answers, error) {
 	if err != nil {
 		return answers{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*harness.Patience)
 	defer cancel()
 	revision, err := runSteps(ctx, c, ours, newScript(5, scriptSteps))
 	if endErr := ours.end(); err == nil {
@@ -151,7 +150,7 @@ func serve(j *harness.Judge, release, db string, told answers) error {
 		return err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	served, err := ask(ctx, member, c)
 	if err != nil {

@@ -36,7 +36,11 @@ func realDirectory(j *harness.Judge, release string) (string, error) {
 			// More than a segment holds.
 			value := strings.Repeat("v", 1<<20)
 			for i := range 66 {
-				if _, err := c.Put(ctx, fmt.Sprintf("big/%d", i%4), value); err != nil {
+				err := harness.Again(ctx, func(ctx context.Context) error {
+					_, err := c.Put(ctx, fmt.Sprintf("big/%d", i%4), value)
+					return err
+				})
+				if err != nil {
 					return "", err
 				}
 			}
