@@ -61,7 +61,7 @@ async function watch() {
 }
 
 async function lock() {
-  const held = client.lock('node-lock');
+  const held = client.lock('node-lock').ttl(120);
   await held.acquire();
   await assert.rejects(client.lock('node-lock').acquire());
   await held.release();
@@ -70,7 +70,7 @@ async function lock() {
 }
 
 async function election() {
-  const election = client.election('node-election', 10);
+  const election = client.election('node-election', 120);
   const campaign = election.campaign('first');
   await new Promise((done, fail) => { campaign.on('elected', done); campaign.on('error', fail); });
   assert.strictEqual(await election.leader(), 'first');

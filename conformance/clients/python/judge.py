@@ -12,7 +12,7 @@ host, port = sys.argv[1].split(":")
 
 
 def grpc():
-    client = etcd3.client(host=host, port=int(port), timeout=20)
+    client = etcd3.client(host=host, port=int(port), timeout=120)
     client.put("py/a", "1")
     value, meta = client.get("py/a")
     assert value == b"1" and meta.version == 1, (value, meta)
@@ -50,9 +50,9 @@ def grpc():
     cancel()
     print("python etcd3: watch")
 
-    with client.lock("py-lock", ttl=30) as lock:
+    with client.lock("py-lock", ttl=120) as lock:
         assert lock.is_acquired()
-        assert not client.lock("py-lock", ttl=30).acquire(timeout=0.5)
+        assert not client.lock("py-lock", ttl=120).acquire(timeout=0.5)
     assert not lock.is_acquired()
     print("python etcd3: lock")
 
@@ -92,16 +92,17 @@ def gateway():
     assert client.get("gw/l") == []
     print("python etcd3gw: lease")
 
-    events, cancel = client.watch_prefix("gw/w")
+    # It may come back before there is a watch, so that asks for what is written from now on.
+    events, cancel = client.watch_prefix("gw/w", start_revision=int(client.status()["header"]["revision"]) + 1)
     threading.Timer(0.3, lambda: [client.put("gw/w1", "1"), client.delete("gw/w1")]).start()
     first, second = next(events), next(events)
     assert first["kv"]["key"] == b"gw/w1" and second["type"] == "DELETE", (first, second)
     cancel()
     print("python etcd3gw: watch")
 
-    with client.lock("gw-lock", ttl=30) as lock:
+    with client.lock("gw-lock", ttl=120) as lock:
         assert lock.is_acquired()
-        assert client.lock("gw-lock", ttl=30).acquire() is False
+        assert client.lock("gw-lock", ttl=120).acquire() is False
     print("python etcd3gw: lock")
 
     assert client.status()["version"]
@@ -122,9 +123,9 @@ def main():
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(90)
+    thread.join(300)
     if thread.is_alive():
-        raise TimeoutError("not done after 90 s")
+        raise TimeoutError("not done after 300 s")
     if not failures.empty():
         raise failures.get()
 

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"stanchion.invalid/conformance/internal/harness"
 )
@@ -58,7 +57,7 @@ func run(j *harness.Judge, p program) (string, error) {
 	}
 	defer member.Kill()
 	args := p.args(filepath.Join(harness.Root(), ".work"), member, j.Temp(p.name, "file"))
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*harness.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var out, errors bytes.Buffer

@@ -59,16 +59,16 @@ async fn transactions(mut client: Client) -> Outcome {
 }
 
 async fn leases(mut client: Client) -> Outcome {
-    let id = client.lease_grant(60, None).await?.id();
+    let id = client.lease_grant(600, None).await?.id();
     client.put("rust/l", "v", Some(PutOptions::new().with_lease(id))).await?;
     let (mut keeper, mut renewed) = client.lease_keep_alive(id).await?;
     for _ in 0..3 {
         keeper.keep_alive().await?;
-        expect(renewed.message().await?.is_some_and(|answer| answer.ttl() == 60), "renewal")?;
+        expect(renewed.message().await?.is_some_and(|answer| answer.ttl() == 600), "renewal")?;
     }
     let options = etcd_client::LeaseTimeToLiveOptions::new().with_keys();
     let left = client.lease_time_to_live(id, Some(options)).await?;
-    expect(left.granted_ttl() == 60 && left.keys() == [b"rust/l"], "time to live")?;
+    expect(left.granted_ttl() == 600 && left.keys() == [b"rust/l"], "time to live")?;
     expect(client.leases().await?.leases().iter().any(|lease| lease.id() == id), "leases")?;
     client.lease_revoke(id).await?;
     expect(client.get("rust/l", None).await?.count() == 0, "revoked lease")?;
@@ -85,7 +85,7 @@ async fn watch(mut client: Client) -> Outcome {
     client.delete("rust/w", None).await?;
     let mut seen = 0;
     while seen < 3 {
-        let answer = tokio::time::timeout(Duration::from_secs(20), stream.message()).await??;
+        let answer = tokio::time::timeout(Duration::from_secs(120), stream.message()).await??;
         for event in answer.ok_or("the watch ended")?.events() {
             let kv = event.kv().ok_or("an event without a pair")?;
             expect(kv.mod_revision() == from + seen, "revision of an event")?;
@@ -98,22 +98,22 @@ async fn watch(mut client: Client) -> Outcome {
 }
 
 async fn lock(mut client: Client) -> Outcome {
-    let one = client.lease_grant(60, None).await?.id();
-    let two = client.lease_grant(60, None).await?.id();
+    let one = client.lease_grant(600, None).await?.id();
+    let two = client.lease_grant(600, None).await?.id();
     let held = client.lock("rust-lock", Some(LockOptions::new().with_lease(one))).await?.key().to_vec();
     let mut other = client.clone();
     let waits = other.lock("rust-lock", Some(LockOptions::new().with_lease(two)));
     tokio::pin!(waits);
     expect(tokio::time::timeout(Duration::from_millis(300), &mut waits).await.is_err(), "a second holder")?;
     client.unlock(held).await?;
-    let key = tokio::time::timeout(Duration::from_secs(20), waits).await??.key().to_vec();
+    let key = tokio::time::timeout(Duration::from_secs(120), waits).await??.key().to_vec();
     client.unlock(key).await?;
     println!("rust: lock");
     Ok(())
 }
 
 async fn election(mut client: Client) -> Outcome {
-    let lease = client.lease_grant(60, None).await?.id();
+    let lease = client.lease_grant(600, None).await?.id();
     let won = client.campaign("rust-election", "first", lease).await?;
     let leader = won.leader().ok_or("no leader key")?.clone();
     let options = etcd_client::ProclaimOptions::new().with_leader(leader.clone());

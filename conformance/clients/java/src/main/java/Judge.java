@@ -84,7 +84,7 @@ public final class Judge {
 
     private static void leases(Client client) throws Exception {
         Lease leases = client.getLeaseClient();
-        long id = leases.grant(60).get().getID();
+        long id = leases.grant(600).get().getID();
         client.getKVClient().put(bytes("java/l"), bytes("v"), PutOption.builder().withLeaseId(id).build()).get();
         // `keepAliveOnce` is left out: jetcd sends before it listens, and misses an answer that is quick.
         CountDownLatch renewed = new CountDownLatch(1);
@@ -95,10 +95,10 @@ public final class Judge {
             @Override public void onError(Throwable error) { }
             @Override public void onCompleted() { }
         })) {
-            expect(renewed.await(20, TimeUnit.SECONDS), "keep-alive");
+            expect(renewed.await(120, TimeUnit.SECONDS), "keep-alive");
         }
         var left = leases.timeToLive(id, LeaseOption.builder().withAttachedKeys().build()).get();
-        expect(left.getGrantedTTL() == 60 && left.getKeys().size() == 1, "time to live");
+        expect(left.getGrantedTTL() == 600 && left.getKeys().size() == 1, "time to live");
         leases.revoke(id).get();
         expect(client.getKVClient().get(bytes("java/l")).get().getCount() == 0, "revoked lease");
         System.out.println("java: lease");
@@ -113,7 +113,7 @@ public final class Judge {
             kv.put(bytes("java/w"), bytes("1")).get();
             kv.delete(bytes("java/w")).get();
             for (int i = 0; i < 3; i++) {
-                WatchEvent event = events.poll(20, TimeUnit.SECONDS);
+                WatchEvent event = events.poll(120, TimeUnit.SECONDS);
                 expect(event != null && event.getKeyValue().getModRevision() == from + i, "event " + i);
                 expect((event.getEventType() == WatchEvent.EventType.DELETE) == (i == 2), "type of event " + i);
             }
@@ -122,20 +122,20 @@ public final class Judge {
     }
 
     private static void lock(Client client) throws Exception {
-        long one = client.getLeaseClient().grant(60).get().getID();
-        long two = client.getLeaseClient().grant(60).get().getID();
+        long one = client.getLeaseClient().grant(600).get().getID();
+        long two = client.getLeaseClient().grant(600).get().getID();
         var lock = client.getLockClient();
         ByteSequence held = lock.lock(bytes("java-lock"), one).get().getKey();
         var waits = lock.lock(bytes("java-lock"), two);
         Thread.sleep(300);
         expect(!waits.isDone(), "a second holder");
         lock.unlock(held).get();
-        lock.unlock(waits.get(20, TimeUnit.SECONDS).getKey()).get();
+        lock.unlock(waits.get(120, TimeUnit.SECONDS).getKey()).get();
         System.out.println("java: lock");
     }
 
     private static void election(Client client) throws Exception {
-        long lease = client.getLeaseClient().grant(60).get().getID();
+        long lease = client.getLeaseClient().grant(600).get().getID();
         var election = client.getElectionClient();
         var leader = election.campaign(bytes("java-election"), lease, bytes("first")).get().getLeader();
         election.proclaim(leader, bytes("second")).get();
