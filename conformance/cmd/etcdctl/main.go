@@ -65,6 +65,11 @@ func playRelease(j *harness.Judge, release string, report func(error, string, ..
 		s.members[side] = member
 		s.names[side] = map[string]string{}
 	}
+	s.awaitVersions("3.7")
+	if len(s.differs) > 0 {
+		report(s.differs[0], "etcdctl %s: start", release)
+		return
+	}
 	for _, part := range parts {
 		before := s.count
 		s.differs = nil

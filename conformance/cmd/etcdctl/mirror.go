@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"regexp"
-	"syscall"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -20,7 +20,7 @@ var (
 
 // mirror copies from etcd to ours and from ours to etcd, under a prefix of its own in the destination, and follows.
 func mirror(s *session) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*harness.Patience)
 	defer cancel()
 	var clients [2]*clientv3.Client
 	for side, m := range s.members {
@@ -36,10 +36,7 @@ func mirror(s *session) {
 		to := 1 - from
 		s.count++
 		dest := fmt.Sprintf("copy%d/", from)
-		args := []string{"--endpoints=" + s.members[from].Address(), "make-mirror", "--prefix=p/", "--dest-prefix=" + dest, s.members[to].Address()}
-		cmd := exec.Command(harness.Tool(s.release, "etcdctl"), args...)
-		cmd.Env = environment(s.release)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd := s.command(ctx, from, []string{"make-mirror", "--prefix=p/", "--dest-prefix=" + dest, s.members[to].Address()})
 		if err := cmd.Start(); err != nil {
 			s.fail("%v", err)
 			return
@@ -109,8 +106,8 @@ func await(ctx context.Context, c *clientv3.Client, prefix string, want map[stri
 	}
 }
 
-// checks runs etcdctl's own checks against ours: ten thousand keys, and a minute of steady puts. Whether the
-// disk keeps up while other judges use it is not the question.
+// checks runs etcdctl's own checks against ours: ten thousand keys, and a minute of steady puts. That they are carried out
+// without an error is the question here, not their verdict on the speed of a machine that others use too.
 func checks(j *harness.Judge, report func(error, string, ...any)) {
 	if *only != "" && *only != "3.7" {
 		return
@@ -122,14 +119,35 @@ func checks(j *harness.Judge, report func(error, string, ...any)) {
 	}
 	defer member.Kill()
 	for _, args := range [][]string{{"check", "datascale", "--load=s"}, {"check", "perf", "--load=s"}} {
-		out, err := harness.Output(nil, harness.Tool("3.7", "etcdctl"), append([]string{"--endpoints=" + member.Address()}, args...)...)
+		words := slices.Concat([]string{"--endpoints=" + member.Address()}, limits, args)
+		out, err := harness.Output(nil, harness.Tool("3.7", "etcdctl"), words...)
+		if err != nil && onlySlow(out) {
+			err = nil
+		}
 		report(err, "etcdctl 3.7: %v: %s", args, lastLine(out))
 	}
 }
 
+// verdicts are the lines of `check perf` that judge figures, with what comes before them when they are bad.
+var (
+	verdict = regexp.MustCompile(`(?m)(Throughput|Slowest request|Stddev) .*$`)
+	slow    = regexp.MustCompile(`^(Throughput too low|Slowest request took too long|Stddev too high): `)
+	failure = regexp.MustCompile(`(?m)FAIL.+$`)
+)
+
+// onlySlow tells whether nothing failed but the speed: all three figures are there, and no other failure is named.
+func onlySlow(out []byte) bool {
+	for _, line := range failure.FindAll(out, -1) {
+		if !slow.Match(bytes.TrimPrefix(line, []byte("FAIL: "))) {
+			return false
+		}
+	}
+	return len(verdict.FindAll(out, -1)) == 3
+}
+
 func lastLine(out []byte) string {
 	var last string
-	for _, line := range regexp.MustCompile(`(?m)^(PASS|FAIL).*$`).FindAll(out, -1) {
+	for _, line := range regexp.MustCompile(`(?m)(PASS|FAIL|Slowest request took|Stddev too).*$`).FindAll(out, -1) {
 		last += string(line) + "; "
 	}
 	return last

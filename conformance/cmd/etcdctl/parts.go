@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -139,10 +140,11 @@ func watches(s *session) {
 		s.expect(r, map[string]int{"simple": 24, "json": 1}[format])
 		s.end(r)
 	}
+	s.awaitWatchers(0)
 	r := s.start("watch", "--prefix", "--prev-kv", "w/")
 	q := s.start("watch", "w/1", "w/2")
 	c := s.start("watch", "w/1", "--", "sh", "-c", "echo $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE")
-	time.Sleep(1500 * time.Millisecond) // nothing tells that a watch has begun
+	s.awaitWatchers(3)
 	changes()
 	s.expect(r, 3+5+5)
 	s.expect(q, 3+3+3)
@@ -150,6 +152,17 @@ func watches(s *session) {
 	s.end(r)
 	s.end(q)
 	s.end(c)
+}
+
+var watchers = regexp.MustCompile(`(?m)^etcd_debugging_mvcc_watcher_total (\S+)$`)
+
+// awaitWatchers waits until both servers have so many: etcdctl does not tell that a watch has begun.
+func (s *session) awaitWatchers(count int) {
+	want := fmt.Sprint(count)
+	s.awaitPage("/metrics", want+" watchers", func(page string) bool {
+		found := watchers.FindStringSubmatch(page)
+		return found != nil && found[1] == want
+	})
 }
 
 func compactions(s *session) {
@@ -161,9 +174,6 @@ func compactions(s *session) {
 	s.do("compaction", "x")
 	s.do("get", "--rev=4", "a")
 	s.do("get", "--rev=12", "a")
-	r := s.start("watch", "--rev=3", "a")
-	s.expect(r, 0)
-	s.end(r)
 	s.do("watch", "--rev=3", "a")
 }
 
@@ -231,7 +241,7 @@ func (s *session) lockKey(r *running) {
 					line = name + "/<lease>"
 				}
 				got[side] += line + ";"
-			case <-time.After(15 * time.Second):
+			case <-time.After(harness.Patience):
 				s.fail("%s: side %d says nothing", strings.Join(r.args, " "), side)
 				return
 			}
@@ -297,20 +307,26 @@ func leadership(s *session) {
 	}
 }
 
-// awaitVersions waits until the cluster's and the storage version of both sides are of a release: they follow a downgrade
-// in their own time.
+// awaitVersions waits until the cluster's and the storage version of both sides are of a release: they follow a start and a
+// downgrade in their own time.
 func (s *session) awaitVersions(release string) {
-	deadline := time.Now().Add(30 * time.Second)
+	s.awaitPage("/version", "versions "+release, func(page string) bool {
+		return strings.Contains(page, fmt.Sprintf(`"etcdcluster":"%s.`, release)) &&
+			strings.Contains(page, fmt.Sprintf(`"storage":"%s.`, release))
+	})
+}
+
+// awaitPage waits until both sides say something under a path.
+func (s *session) awaitPage(path, what string, says func(page string) bool) {
+	deadline := time.Now().Add(harness.Patience)
 	for side, member := range s.members {
 		for {
-			out, err := harness.Output(nil, "curl", "-s", member.Endpoint+"/version")
-			cluster := fmt.Sprintf(`"etcdcluster":"%s.`, release)
-			storage := fmt.Sprintf(`"storage":"%s.`, release)
-			if err == nil && strings.Contains(string(out), cluster) && strings.Contains(string(out), storage) {
+			out, err := harness.Output(nil, "curl", "-s", "--max-time", "30", member.Endpoint+path)
+			if err == nil && says(string(out)) {
 				break
 			}
 			if time.Now().After(deadline) {
-				s.fail("side %d: versions %s instead of %s, %v", side, out, release, err)
+				s.fail("side %d: no %s, but %.1000s, %v", side, what, out, err)
 				return
 			}
 			time.Sleep(50 * time.Millisecond)

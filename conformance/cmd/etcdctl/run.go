@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,12 +25,13 @@ type told struct {
 	errors string
 }
 
-// patience is how long a command may take.
-const patience = 40 * time.Second
+// limits let etcdctl wait as long as it takes for a connection and for an answer, instead of two and five seconds: a busy
+// machine needs longer now and then. A command itself ends with harness.Patience.
+var limits = []string{"--dial-timeout=120s", "--command-timeout=120s"}
 
 // command prepares etcdctl against one side. Words like {lease0} stand for what that side chose.
 func (s *session) command(ctx context.Context, side int, args []string) *exec.Cmd {
-	words := append([]string{"--endpoints=" + s.members[side].Address()}, args...)
+	words := slices.Concat([]string{"--endpoints=" + s.members[side].Address()}, limits, args)
 	for i, w := range words {
 		for name, id := range s.names[side] {
 			w = strings.ReplaceAll(w, "{"+name+"}", id)
@@ -69,7 +71,7 @@ func (s *session) both(input string, args ...string) [2]told {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 			defer cancel()
 			cmd := s.command(ctx, side, args)
 			cmd.Stdin = strings.NewReader(input)
@@ -197,7 +199,7 @@ func (s *session) start(args ...string) *running {
 func (s *session) expect(r *running, lines int) {
 	var got [2][]string
 	for side := range got {
-		limit := time.After(15 * time.Second)
+		limit := time.After(harness.Patience)
 		for open := true; open && len(got[side]) < lines; {
 			select {
 			case line, more := <-r.lines[side]:
@@ -223,7 +225,7 @@ func (s *session) end(r *running) {
 			continue
 		}
 		_ = cmd.Process.Signal(os.Interrupt)
-		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(harness.Patience, func() { _ = cmd.Process.Kill() })
 		for range r.lines[side] {
 		}
 		_ = cmd.Wait()
