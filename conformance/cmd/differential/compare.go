@@ -15,7 +15,8 @@ import (
 )
 
 // differs compares both answers to a request field by field, after masking what may differ, and says where they part.
-func differs(r request, answers [2]answer) error {
+// Times that are left of leases may be `apart` seconds from each other.
+func differs(r request, answers [2]answer, apart int64) error {
 	a, b := answers[theirs], answers[ours]
 	if reason := allowed(r, a, b); reason != "" {
 		return nil
@@ -27,12 +28,16 @@ func differs(r request, answers [2]answer) error {
 		return fmt.Errorf("%d messages, ours %d: etcd %s, ours %s", len(a.messages), len(b.messages), a, b)
 	}
 	for i := range a.messages {
-		mask(r.message, a.messages[i], b.messages[i])
+		mask(r.message, a.messages[i], b.messages[i], apart)
 		if !proto.Equal(a.messages[i], b.messages[i]) {
 			return fmt.Errorf("message %d:\n      etcd %.3000s\n      ours %.3000s", i, text(a.messages[i]), text(b.messages[i]))
 		}
 	}
 	return nil
+}
+
+func (r *round) differs(q request, answers [2]answer) error {
+	return differs(q, answers, r.pair.apart())
 }
 
 // statusText leaves out the words of the library that could not read a message, and which of both ends noticed first that
@@ -49,7 +54,7 @@ func statusText(a answer) string {
 }
 
 // mask makes equal what may differ in two answers to one request: times, sizes, addresses, and orders that are open.
-func mask(request, a, b proto.Message) {
+func mask(request, a, b proto.Message, apart int64) {
 	switch a := a.(type) {
 	case *pb.StatusResponse:
 		b := b.(*pb.StatusResponse)
@@ -79,7 +84,7 @@ func mask(request, a, b proto.Message) {
 		maskMembers(a.Members, b.(*pb.MemberPromoteResponse).Members)
 	case *pb.LeaseTimeToLiveResponse:
 		b := b.(*pb.LeaseTimeToLiveResponse)
-		b.TTL = about(a.TTL, b.TTL)
+		b.TTL = about(a.TTL, b.TTL, apart)
 		slices.SortFunc(a.Keys, bytes.Compare)
 		slices.SortFunc(b.Keys, bytes.Compare)
 	case *pb.LeaseLeasesResponse:
@@ -102,9 +107,9 @@ func mask(request, a, b proto.Message) {
 // oneBlank turns rows of blanks into one: how many the text form of a message has differs between builds of Go.
 func oneBlank(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// about is a if b is within two seconds of it.
-func about(a, b int64) int64 {
-	if a > 0 && b > 0 && max(a-b, b-a) <= 2 {
+// about is a if b is at most so far from it.
+func about(a, b, apart int64) int64 {
+	if a > 0 && b > 0 && max(a-b, b-a) <= apart {
 		return a
 	}
 	return b

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -60,7 +59,7 @@ func checkDefects(j *harness.Judge) error {
 	}
 	defer func() { _ = d.done() }()
 	for _, known := range defects {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*harness.Patience)
 		err := known.try(ctx, d)
 		if err == nil && d.member.Exited() {
 			err = errors.New("the server has ended")

@@ -14,6 +14,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // routes are the gateway's paths of the methods that a generator calls; the messages are the same as over gRPC.
@@ -75,11 +77,13 @@ var serverVersion = regexp.MustCompile(`"etcdserver":"3\.7\.\d+"`)
 
 var httpClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Timeout:       20 * time.Second,
+	Timeout:       harness.Patience,
 }
 
 // http sends one HTTP request to both sides.
 func (r *round) http(ctx context.Context, method, path string, body []byte, header ...string) [2]httpAnswer {
+	began := time.Now()
+	defer func() { r.pair.took(time.Since(began)) }()
 	r.sent++
 	r.byMethod["HTTP "+path]++
 	r.recent = append(r.recent, fmt.Sprintf("%d %s %s %.400s", r.sent, method, path, body))
@@ -141,7 +145,7 @@ func (r *round) sameHTTP(a, b httpAnswer, request proto.Message, output proto.Me
 		}
 		r.pair.names.read(theirs, m)
 		r.pair.names.read(ours, n)
-		mask(request, m, n)
+		mask(request, m, n, r.pair.apart())
 		if proto.Equal(m, n) {
 			return nil
 		}
@@ -205,6 +209,7 @@ func gatewayRandom(ctx context.Context, r *round) error {
 		if answers[theirs].status == http.StatusOK && protojson.Unmarshal(answers[theirs].body, output) == nil {
 			r.learn(q, answer{messages: []proto.Message{output}})
 		}
+		r.renewUsed(ctx, q)
 	}
 	r.clearAlarms(ctx)
 	r.compareStores(ctx)

@@ -5,14 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // gatewayForms tries spellings of JSON, methods, paths and headers.
@@ -159,17 +163,18 @@ func gatewayStreams(ctx context.Context, r *round) error {
 		r.report(fmt.Errorf("keepalive: %w", err))
 	}
 	r.put(ctx, "foo", "before", 0)
+	// Which of the two comes first, the end of a watcher or what it has to catch up with, is open: so the one that is
+	// cancelled is not the one that watches the past.
 	const creates = `{"create_request":{"key":"Zm9v","prev_kv":true}}
 		{"create_request":{"key":"Zm9v","start_revision":"2"}}
 		{"create_request":{"key":"Zm9v","watch_id":"0","filters":["NODELETE"]}}
 		{"create_request":{"key":"Zg==","range_end":"ZQ=="}}
-		{"cancel_request":{"watch_id":"1"}}`
-	var lines [2]chan string
-	short, cancel := context.WithTimeout(ctx, 15*time.Second)
+		{"cancel_request":{"watch_id":"2"}}`
+	var lines [2]*streamLines
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for side, member := range r.pair.members {
-		lines[side] = make(chan string, 100)
-		q, err := http.NewRequestWithContext(short, http.MethodPost, member.Endpoint+"/v3/watch", strings.NewReader(creates))
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, member.Endpoint+"/v3/watch", strings.NewReader(creates))
 		if err != nil {
 			return err
 		}
@@ -181,42 +186,60 @@ func gatewayStreams(ctx context.Context, r *round) error {
 		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json" {
 			return fmt.Errorf("watch on side %d: %s %s", side, resp.Status, resp.Header)
 		}
-		go func() {
-			reader := bufio.NewReader(resp.Body)
-			for line, err := reader.ReadString('\n'); err == nil; line, err = reader.ReadString('\n') {
-				lines[side] <- line
-			}
-			close(lines[side])
-		}()
+		lines[side] = followLines(resp.Body)
 	}
-	time.Sleep(300 * time.Millisecond) // so that the watcher of the past has caught up before more is written
+	// Four are created, one of them to be refused, one is cancelled, and one has caught up.
+	awaitLines(lines, 6)
 	r.put(ctx, "foo", "<&>", 0)
 	r.call(ctx, "/etcdserverpb.KV/DeleteRange", &pb.DeleteRangeRequest{Key: []byte("foo")})
-	var told [2][]string
-	for side := range lines {
-		quiet := time.After(1500 * time.Millisecond)
-		for open := true; open; {
-			select {
-			case line, ok := <-lines[side]:
-				open = ok
-				if ok {
-					normal, err := watchLine(line)
-					if err != nil {
-						return fmt.Errorf("side %d: %w in %s", side, err, line)
-					}
-					told[side] = append(told[side], normal)
-				}
-			case <-quiet:
-				open = false
-			}
-		}
-		slices.Sort(told[side])
-	}
+	// Two watchers see both.
+	awaitLines(lines, 10)
+	// Nothing else may come.
+	time.Sleep(1500 * time.Millisecond)
+	told := [2][]string{lines[theirs].sorted(), lines[ours].sorted()}
 	r.sent += 2
-	if a, b := strings.Join(told[theirs], "\n      "), strings.Join(told[ours], "\n      "); a != b || len(told[theirs]) < 6 {
+	if a, b := strings.Join(told[theirs], "\n      "), strings.Join(told[ours], "\n      "); a != b || len(told[theirs]) != 10 {
 		r.report(fmt.Errorf("watch:\n    etcd\n      %s\n    ours\n      %s", a, b))
 	}
 	return nil
+}
+
+// streamLines are the lines of a stream that have come so far.
+type streamLines struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func followLines(body io.Reader) *streamLines {
+	s := &streamLines{}
+	go func() {
+		reader := bufio.NewReader(body)
+		for line, err := reader.ReadString('\n'); err == nil; line, err = reader.ReadString('\n') {
+			normal, err := watchLine(line)
+			if err != nil {
+				normal = fmt.Sprintf("%v in %s", err, line)
+			}
+			s.mu.Lock()
+			s.lines = append(s.lines, normal)
+			s.mu.Unlock()
+		}
+	}()
+	return s
+}
+
+func (s *streamLines) sorted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sorted(slices.Clone(s.lines))
+}
+
+// awaitLines waits until both sides have said so many lines; that they have not is found when these are compared.
+func awaitLines(lines [2]*streamLines, count int) {
+	for _, s := range lines {
+		for deadline := time.Now().Add(harness.Patience); len(s.sorted()) < count && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
 }
 
 // watchLine checks that a line is one object {"result": WatchResponse}, and gives it without blanks.

@@ -235,4 +235,4 @@ func (g *generator) forget(id int64) {
 func (g *generator) longTTL() int64 { return 1000 + int64(g.rng.IntN(100000)) }
 
 // health checks and other calls must not take long; a call that waits is given up after this time.
-const waiting = 10 * time.Second
+const waiting = 2 * time.Minute

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -89,8 +90,16 @@ func generated(j *harness.Judge) {
 	}
 }
 
-func playRound(j *harness.Judge, s uint64) *round {
-	return play(j.Temp(fmt.Sprint(s)), &round{seed: s, gen: newGenerator(s), byMethod: map[string]int{}})
+// stillness is how long the machine may stand still before what was found says nothing: etcd gives up a request after
+// seven seconds.
+const stillness = 3 * time.Second
+
+func playRound(j *harness.Judge, s uint64) (r *round) {
+	_ = harness.WhileItRuns(stillness, func(try int) error {
+		r = play(j.Temp(fmt.Sprintf("%d-%d", s, try)), &round{seed: s, gen: newGenerator(s), byMethod: map[string]int{}})
+		return errors.Join(r.found...)
+	})
+	return r
 }
 
 func play(dir string, r *round) *round {
@@ -101,7 +110,7 @@ func play(dir string, r *round) *round {
 	}
 	defer p.stop()
 	r.pair = p
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*harness.Patience)
 	defer cancel()
 	r.run(ctx, *requests)
 	return r

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,6 +32,8 @@ type pair struct {
 	members [2]*harness.Etcd
 	conns   [2]*grpc.ClientConn
 	names   autoNames
+	// slowest is how long the slowest request took, in nanoseconds: so far apart both sides may have carried one out.
+	slowest atomic.Int64
 }
 
 // startPair starts both members on fresh directories. The reference does not sync: what is compared are answers.
@@ -47,7 +52,38 @@ func startPair(dir string, flags ...string) (*pair, error) {
 			return nil, err
 		}
 	}
+	// etcd decides on its versions after it began to serve, and refuses some requests before.
+	err := p.awaitPage(context.Background(), "/version", func(page string) bool {
+		return strings.Contains(page, `"etcdcluster":"3.7.`) && strings.Contains(page, `"storage":"3.7.`)
+	})
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
 	return p, nil
+}
+
+var slowWatchers = regexp.MustCompile(`(?m)^etcd_debugging_mvcc_slow_watcher_total 0$`)
+
+// caughtUp waits until no watcher is behind on either side.
+func (p *pair) caughtUp(ctx context.Context) error {
+	return p.awaitPage(ctx, "/metrics", slowWatchers.MatchString)
+}
+
+// awaitPage waits until both sides say something under a path.
+func (p *pair) awaitPage(ctx context.Context, path string, says func(page string) bool) error {
+	for side, member := range p.members {
+		for deadline := time.Now().Add(harness.Patience); ; time.Sleep(5 * time.Millisecond) {
+			answer := oneHTTP(ctx, http.MethodGet, member.Endpoint+path, nil, nil)
+			if answer.err == nil && says(string(answer.body)) {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("side %d does not come to rest: %s", side, answer)
+			}
+		}
+	}
+	return nil
 }
 
 func dial(address string) (*grpc.ClientConn, error) {
@@ -109,6 +145,7 @@ func (r request) String() string {
 
 // both sends a request to both sides at the same time.
 func (p *pair) both(ctx context.Context, r request) [2]answer {
+	began := time.Now()
 	var answers [2]answer
 	var wait sync.WaitGroup
 	for side := range answers {
@@ -119,13 +156,29 @@ func (p *pair) both(ctx context.Context, r request) [2]answer {
 		}()
 	}
 	wait.Wait()
+	p.took(time.Since(began))
 	return answers
+}
+
+func (p *pair) took(d time.Duration) {
+	for {
+		slowest := p.slowest.Load()
+		if int64(d) <= slowest || p.slowest.CompareAndSwap(slowest, int64(d)) {
+			return
+		}
+	}
+}
+
+// apart is by how many seconds the time that is left of a lease may differ: they are rounded, and its grant or its renewal
+// and this question may each have come later to one side.
+func (p *pair) apart() int64 {
+	return 2 + 2*int64(time.Duration(p.slowest.Load())/time.Second)
 }
 
 func (p *pair) send(ctx context.Context, side int, r request) answer {
 	limit := r.timeout
 	if limit == 0 {
-		limit = 20 * time.Second
+		limit = harness.Patience
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -6,9 +6,13 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // round is one seed: a fresh pair, requests in a row, watch streams beside them.
@@ -46,7 +50,7 @@ func (r *round) ask(ctx context.Context, q request) [2]answer {
 	if len(r.recent) > recentKept {
 		r.recent = r.recent[1:]
 	}
-	if err := differs(q, answers); err != nil {
+	if err := r.differs(q, answers); err != nil {
 		r.report(err)
 	}
 	r.learn(q, answers[theirs])
@@ -136,8 +140,29 @@ func (r *round) step(ctx context.Context) {
 	}
 	answers := r.ask(ctx, q)
 	if c, ok := q.message.(*pb.CompactionRequest); ok && !c.Physical && answers[theirs].status.Code() == codes.OK {
-		// Until the rows are removed HashKV may answer with a hash of its own, and afterwards with the compaction's.
-		time.Sleep(120 * time.Millisecond)
+		// Until the rows are removed HashKV may answer with a hash of its own, and afterwards with the compaction's. Who asks
+		// for the same once more and wants it done is refused, but not before it is.
+		r.ask(ctx, request{path: q.path, message: &pb.CompactionRequest{Revision: c.Revision, Physical: true}})
+	}
+	r.renewUsed(ctx, q)
+}
+
+// renewUsed renews the lease that a lock or an election was asked for with. etcd makes a session of it, and whether that
+// renews the lease before it is let go is open.
+func (r *round) renewUsed(ctx context.Context, q request) {
+	var lease int64
+	switch m := q.message.(type) {
+	case *v3lockpb.LockRequest:
+		lease = m.Lease
+	case *v3electionpb.CampaignRequest:
+		lease = m.Lease
+	case *v3electionpb.ProclaimRequest:
+		lease = m.GetLeader().GetLease()
+	case *v3electionpb.ResignRequest:
+		lease = m.GetLeader().GetLease()
+	}
+	if lease != 0 {
+		r.ask(ctx, request{path: "/etcdserverpb.Lease/LeaseKeepAlive", message: &pb.LeaseKeepAliveRequest{ID: lease}})
 	}
 }
 
@@ -156,20 +181,22 @@ func (r *round) clearAlarms(ctx context.Context) {
 
 // settle waits until every stream has said all there is to say, and compares.
 func (r *round) settle(ctx context.Context) {
+	if r.history {
+		// etcd lets watchers catch up every 100 ms, or when it has the time.
+		if err := r.pair.caughtUp(ctx); err != nil {
+			r.report(err)
+		}
+		r.history = false
+	}
 	answers := r.ask(ctx, request{path: "/etcdserverpb.KV/Put", message: &pb.PutRequest{Key: []byte(sentinelKey)}})
 	if answers[theirs].status.Code() != codes.OK || answers[ours].status.Code() != codes.OK {
 		return
 	}
 	revision := answers[theirs].messages[0].(*pb.PutResponse).Header.Revision
-	if r.history {
-		// etcd lets watchers catch up every 100 ms.
-		time.Sleep(150 * time.Millisecond)
-		r.history = false
-	}
 	for i, w := range r.watches {
-		arrived := w.await(5*time.Second, func(s *watchSide) bool { return s.highest[sentinelID] >= revision })
+		arrived := w.await(harness.Patience, func(s *watchSide) bool { return s.highest[sentinelID] >= revision })
 		err := w.same()
-		for deadline := time.Now().Add(3 * time.Second); err != nil && time.Now().Before(deadline); err = w.same() {
+		for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); err = w.same() {
 			time.Sleep(2 * time.Millisecond)
 		}
 		if err == nil && !arrived {

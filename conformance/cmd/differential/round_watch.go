@@ -6,6 +6,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // maxWatchers is the number of watchers on a stream before one is cancelled for each new one.
@@ -62,7 +64,7 @@ func (r *round) cancelWatcher(ctx context.Context, w *watchPair) error {
 	if err != nil {
 		return err
 	}
-	if !w.await(5*time.Second, func(s *watchSide) bool { return len(s.control[id]) > 0 }) {
+	if !w.await(harness.Patience, func(s *watchSide) bool { return len(s.control[id]) > 0 }) {
 		return fmt.Errorf("no answer to the cancel of watcher %d", id)
 	}
 	return w.same()
@@ -74,8 +76,14 @@ func (r *round) askProgress(ctx context.Context, w *watchPair) error {
 	if err != nil || w.future {
 		return err
 	}
-	if !w.await(2*time.Second, func(s *watchSide) bool { return len(s.progress) > 0 }) {
-		if w.told(theirs) == 0 && w.told(ours) == 1 && w.sides[theirs].compact {
+	told := func(s *watchSide) bool { return len(s.progress) > 0 }
+	limit := harness.Patience
+	if w.wasCompacted(theirs) {
+		limit = 2 * time.Second
+	}
+	if !w.await(limit, told) {
+		// Ours does not come first where etcd is silent, so it is waited for once more.
+		if w.wasCompacted(theirs) && w.told(theirs) == 0 && w.sides[ours].await(time.Now().Add(harness.Patience), told) && w.told(ours) == 1 {
 			count(progressBesideCompacted)
 			return nil
 		}
@@ -83,6 +91,14 @@ func (r *round) askProgress(ctx context.Context, w *watchPair) error {
 	}
 	a, b := w.sides[theirs].progress, w.sides[ours].progress
 	return sameList(a[:1], b[:1])
+}
+
+// wasCompacted tells whether a watcher of this side's stream was told that its history is compacted.
+func (w *watchPair) wasCompacted(side int) bool {
+	s := w.sides[side]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.compact
 }
 
 func (w *watchPair) told(side int) int {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -29,8 +31,13 @@ func scripted(j *harness.Judge, only string) {
 		go func() {
 			defer func() { <-slots; wait.Done() }()
 			began := time.Now()
-			r, err := playScenario(j, s)
-			if err == nil && len(r.found) > 0 {
+			var r *round
+			_ = harness.WhileItRuns(stillness, func(try int) error {
+				r = playScenario(j.Temp("scenario", fmt.Sprintf("%s-%d", s.name, try)), s)
+				return errors.Join(r.found...)
+			})
+			var err error
+			if len(r.found) > 0 {
 				err = r.found[0]
 				r.found = r.found[1:]
 			}
@@ -45,20 +52,25 @@ func scripted(j *harness.Judge, only string) {
 	wait.Wait()
 }
 
-func playScenario(j *harness.Judge, s scenario) (*round, error) {
+func playScenario(dir string, s scenario) *round {
 	r := &round{gen: newGenerator(0), byMethod: map[string]int{}}
-	p, err := startPair(j.Temp("scenario", s.name), s.flag...)
+	p, err := startPair(dir, s.flag...)
 	if err != nil {
-		return r, err
+		r.found = append(r.found, err)
+		return r
 	}
 	defer p.stop()
 	r.pair = p
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*harness.Patience)
 	defer cancel()
-	if err := s.play(ctx, r); err != nil {
-		return r, err
+	err = s.play(ctx, r)
+	if err == nil {
+		err = p.alive()
 	}
-	return r, p.alive()
+	if err != nil {
+		r.found = append(r.found, err)
+	}
+	return r
 }
 
 var scenarios = []scenario{

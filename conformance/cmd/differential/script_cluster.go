@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -13,6 +12,8 @@ import (
 	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 func sorted(s []string) []string { slices.Sort(s); return s }
@@ -121,7 +122,7 @@ func metadata(ctx context.Context, r *round) error {
 			return grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: service})
 		})
 		same("health watch of "+service, func(conn *grpc.ClientConn) (proto.Message, error) {
-			short, cancel := context.WithTimeout(ctx, 2*time.Second)
+			short, cancel := context.WithTimeout(ctx, harness.Patience)
 			defer cancel()
 			stream, err := grpc_health_v1.NewHealthClient(conn).Watch(short, &grpc_health_v1.HealthCheckRequest{Service: service})
 			if err != nil {

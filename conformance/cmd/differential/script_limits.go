@@ -102,7 +102,7 @@ func expiry(ctx context.Context, r *round) error {
 	if err := w.create(&pb.WatchCreateRequest{Key: []byte("x"), RangeEnd: []byte("y"), PrevKv: true}); err != nil {
 		return err
 	}
-	for id, ttl := range []int64{0, -1, 1, 2, 3} {
+	for id, ttl := range []int64{15, -1, 0, 1, 2, 3} {
 		r.grant(ctx, int64(70+id), ttl)
 	}
 	for _, key := range []string{"x3", "x1", "x2"} {
@@ -115,12 +115,15 @@ func expiry(ctx context.Context, r *round) error {
 	r.call(ctx, "/etcdserverpb.Lease/LeaseKeepAlive", &pb.LeaseKeepAliveRequest{ID: 70})
 	r.call(ctx, "/etcdserverpb.Lease/LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: 70, Keys: true})
 	r.call(ctx, "/etcdserverpb.Lease/LeaseRevoke", &pb.LeaseRevokeRequest{ID: 70})
-	// A lease that is kept alive outlives its time; another of the same age does not.
-	r.grant(ctx, 80, 4)
-	r.grant(ctx, 81, 4)
+	// A lease that is kept alive outlives its time; another of the same age does not. Both last long enough for a machine
+	// that stands still for a while.
+	const ttl = 20
+	r.grant(ctx, 80, ttl)
+	r.grant(ctx, 81, ttl)
 	r.put(ctx, "x/kept", "v", 80)
 	r.put(ctx, "x/gone", "v", 81)
-	for range 12 {
+	// Longer than the lease lasts, until the other one is gone.
+	for began := time.Now(); time.Since(began) < (ttl+2)*time.Second || r.holds(ctx, "x/gone") != [2]int64{}; {
 		time.Sleep(500 * time.Millisecond)
 		// The revision is left out: each side ends the other lease at a moment of its own.
 		kept, err := r.quietly(ctx, "/etcdserverpb.Lease/LeaseKeepAlive", &pb.LeaseKeepAliveRequest{ID: 80})
@@ -128,13 +131,10 @@ func expiry(ctx context.Context, r *round) error {
 			return err
 		}
 		for side, m := range kept {
-			if ttl := m.(*pb.LeaseKeepAliveResponse).TTL; ttl != 4 {
-				return fmt.Errorf("a lease of 4 s is kept alive for %d s on side %d", ttl, side)
+			if told := m.(*pb.LeaseKeepAliveResponse).TTL; told != ttl {
+				return fmt.Errorf("a lease of %d s is kept alive for %d s on side %d", ttl, told, side)
 			}
 		}
-	}
-	if err := r.until(ctx, "x/gone", 0); err != nil {
-		return err
 	}
 	r.prefix(ctx, "x")
 	r.settle(ctx)
@@ -213,7 +213,7 @@ func quota(ctx context.Context, r *round) error {
 			}
 		}
 		r.sent++
-		if err := differs(request{path: path, message: m}, answers); err != nil {
+		if err := r.differs(request{path: path, message: m}, answers); err != nil {
 			r.report(fmt.Errorf("%s: %w", path, err))
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 func (r *round) call(ctx context.Context, path string, m proto.Message) [2]answer {
@@ -107,7 +109,7 @@ func lockContention(ctx context.Context, r *round) error {
 	}
 	lock := func(lease int64) *v3lockpb.LockRequest { return &v3lockpb.LockRequest{Name: []byte("m"), Lease: lease} }
 	first := r.call(ctx, "/v3lockpb.Lock/Lock", lock(11))
-	r.ask(ctx, request{path: "/v3lockpb.Lock/Lock", message: lock(12), timeout: 300 * time.Millisecond})
+	r.ask(ctx, request{path: "/v3lockpb.Lock/Lock", message: lock(12), timeout: 2 * time.Second})
 	// The key of a caller that went away is removed behind its back.
 	if err := r.until(ctx, "m", 1); err != nil {
 		return err
@@ -126,7 +128,7 @@ func lockContention(ctx context.Context, r *round) error {
 		return err
 	}
 	r.call(ctx, "/v3lockpb.Lock/Unlock", &v3lockpb.UnlockRequest{Key: first[theirs].messages[0].(*v3lockpb.LockResponse).Key})
-	if err := differs(request{message: lock(12)}, <-second); err != nil {
+	if err := r.differs(request{message: lock(12)}, <-second); err != nil {
 		r.report(fmt.Errorf("after unlock: %w", err))
 	}
 	fourth := waits(14)
@@ -136,11 +138,11 @@ func lockContention(ctx context.Context, r *round) error {
 	// A waiter whose own key goes, then the holder's lease.
 	r.call(ctx, "/etcdserverpb.Lease/LeaseRevoke", &pb.LeaseRevokeRequest{ID: 14})
 	r.call(ctx, "/etcdserverpb.Lease/LeaseRevoke", &pb.LeaseRevokeRequest{ID: 12})
-	if err := differs(request{message: lock(13)}, <-third); err != nil {
+	if err := r.differs(request{message: lock(13)}, <-third); err != nil {
 		r.report(fmt.Errorf("after the holder's lease: %w", err))
 	}
 	r.call(ctx, "/v3lockpb.Lock/Unlock", &v3lockpb.UnlockRequest{Key: []byte("m/d")})
-	if err := differs(request{message: lock(14)}, <-fourth); err != nil {
+	if err := r.differs(request{message: lock(14)}, <-fourth); err != nil {
 		r.report(fmt.Errorf("waiter without lease: %w", err))
 	}
 	r.prefix(ctx, "m")
@@ -149,21 +151,26 @@ func lockContention(ctx context.Context, r *round) error {
 
 // until waits until both sides hold so many keys under a prefix; it does not count as a comparison.
 func (r *round) until(ctx context.Context, key string, keys int64) error {
-	end := []byte(key)
-	end[len(end)-1]++
-	q := request{path: "/etcdserverpb.KV/Range", message: &pb.RangeRequest{Key: []byte(key), RangeEnd: end, CountOnly: true}}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		equal := 0
-		for _, a := range r.pair.both(ctx, q) {
-			if len(a.messages) == 1 && a.messages[0].(*pb.RangeResponse).Count == keys {
-				equal++
-			}
-		}
-		if equal == 2 {
+	for deadline := time.Now().Add(harness.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if r.holds(ctx, key) == [2]int64{keys, keys} {
 			return nil
 		}
 	}
-	return fmt.Errorf("there were never %d keys under %s: %v", keys, key, r.pair.both(ctx, q))
+	return fmt.Errorf("there were never %d keys under %s: %v", keys, key, r.holds(ctx, key))
+}
+
+// holds is how many keys each side has under a prefix, -1 if it does not say.
+func (r *round) holds(ctx context.Context, key string) [2]int64 {
+	end := []byte(key)
+	end[len(end)-1]++
+	counts := [2]int64{-1, -1}
+	for side, a := range r.pair.both(ctx, request{path: "/etcdserverpb.KV/Range",
+		message: &pb.RangeRequest{Key: []byte(key), RangeEnd: end, CountOnly: true}}) {
+		if len(a.messages) == 1 {
+			counts[side] = a.messages[0].(*pb.RangeResponse).Count
+		}
+	}
+	return counts
 }
 
 // electionObserved compares what an observer sees of three leaders.
@@ -187,7 +194,7 @@ func electionObserved(ctx context.Context, r *round) error {
 		for side := range seen {
 			select {
 			case got[side] = <-seen[side]:
-			case <-time.After(5 * time.Second):
+			case <-time.After(harness.Patience):
 			}
 		}
 		if got[theirs] == nil || !proto.Equal(got[theirs], got[ours]) {

@@ -6,10 +6,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // watchHistory replays more revisions than one batch holds, meets compactions, and asks for progress.
@@ -33,7 +34,6 @@ func watchHistory(ctx context.Context, r *round) error {
 			return err
 		}
 	}
-	time.Sleep(800 * time.Millisecond)
 	r.settle(ctx)
 	r.call(ctx, "/etcdserverpb.KV/Compact", &pb.CompactionRequest{Revision: 2000, Physical: true})
 	for _, start := range []int64{-5, 1, 1999, 2000, 2001} {
@@ -41,14 +41,13 @@ func watchHistory(ctx context.Context, r *round) error {
 			return err
 		}
 	}
-	time.Sleep(300 * time.Millisecond)
 	r.settle(ctx)
 	// Periodic progress: each side must tell it for the one watcher that asked, with the current revision.
 	if err := all(&pb.WatchCreateRequest{ProgressNotify: true, WatchId: 77}); err != nil {
 		return err
 	}
 	r.settle(ctx)
-	if !w.await(3*time.Second, func(s *watchSide) bool { return len(s.progress) >= 2 }) {
+	if !w.await(harness.Patience, func(s *watchSide) bool { return len(s.progress) >= 2 }) {
 		return fmt.Errorf("periodic progress: etcd %d times, ours %d", w.told(theirs), w.told(ours))
 	}
 	return sameList(w.sides[theirs].progress[:2], w.sides[ours].progress[:2])

@@ -56,10 +56,10 @@ func replay(dir string, requests []request) (bool, error) {
 		return false, err
 	}
 	defer p.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*harness.Patience)
 	defer cancel()
 	for _, q := range requests {
-		if differs(q, p.both(ctx, q)) != nil {
+		if differs(q, p.both(ctx, q), p.apart()) != nil {
 			return true, nil
 		}
 		if err := p.alive(); err != nil {

@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"stanchion.invalid/conformance/internal/harness"
 )
 
 // sentinelKey is watched by every stream; its event tells that what came before it has arrived.
@@ -127,24 +129,23 @@ func (s *watchSide) take(r *pb.WatchResponse) {
 // await waits until a condition on both sides holds; it gives false after the limit.
 func (w *watchPair) await(limit time.Duration, holds func(s *watchSide) bool) bool {
 	deadline := time.Now().Add(limit)
-	for _, s := range w.sides {
-		wake := time.AfterFunc(time.Until(deadline), func() {
-			s.mu.Lock()
-			s.changed.Broadcast()
-			s.mu.Unlock()
-		})
+	return w.sides[theirs].await(deadline, holds) && w.sides[ours].await(deadline, holds)
+}
+
+// await waits until a condition holds, or the stream has ended; it gives false after the deadline.
+func (s *watchSide) await(deadline time.Time, holds func(s *watchSide) bool) bool {
+	wake := time.AfterFunc(time.Until(deadline), func() {
 		s.mu.Lock()
-		for !holds(s) && s.ended == nil && time.Now().Before(deadline) {
-			s.changed.Wait()
-		}
-		held := holds(s)
+		s.changed.Broadcast()
 		s.mu.Unlock()
-		wake.Stop()
-		if !held {
-			return false
-		}
+	})
+	defer wake.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !holds(s) && s.ended == nil && time.Now().Before(deadline) {
+		s.changed.Wait()
 	}
-	return true
+	return holds(s)
 }
 
 func (w *watchPair) send(r *pb.WatchRequest) error {
@@ -163,7 +164,7 @@ func (w *watchPair) create(c *pb.WatchCreateRequest) error {
 	if err != nil {
 		return err
 	}
-	if !w.await(5*time.Second, func(s *watchSide) bool { return s.created >= w.creates }) {
+	if !w.await(harness.Patience, func(s *watchSide) bool { return s.created >= w.creates }) {
 		return fmt.Errorf("no answer to %s", text(c))
 	}
 	return nil
