@@ -118,8 +118,8 @@ fn a_cluster_that_holds_foreign_keys_is_left_alone() {
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    // A port that was free a moment ago.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Nobody listens on the first port; one that was free a moment ago may be taken by now.
+    let nobody = "127.0.0.1:1".to_owned();
     let ended = load(&nobody, "put");
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
     assert!(ended.log.contains(&format!("{nobody} cannot be reached")), "{}", ended.log);
@@ -180,7 +180,7 @@ fn figures_of_a_server_that_dies_are_marked_partial() {
             "--json",
             "--ceiling=0",
             "--warm-up=0",
-            "--duration=30",
+            "--duration=600",
             "--beside-foreign-keys",
             "--clients=2",
             "put",
@@ -196,7 +196,7 @@ fn figures_of_a_server_that_dies_are_marked_partial() {
     let report: stanchion_bench::Report = serde_json::from_reader(running.stdout.take().unwrap()).unwrap();
     assert_eq!(status.code(), Some(3));
     assert!(report.partial.unwrap().contains("was lost"));
-    assert!(report.operations > 0 && report.seconds < 20.0);
+    assert!(report.operations > 0 && report.seconds < 590.0);
 }
 
 /// Passes connections on to a server; tells when one of them has carried a hundred thousand bytes of answers.

@@ -21,11 +21,9 @@ async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
         }
     }
     leases_are_one_whoever_is_asked(&members).await;
-    let mut asked = ClusterClient::new(members[0].channel());
-    let listed =
-        asked.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap().into_inner().members;
-    assert_eq!(listed.iter().filter(|member| !member.client_ur_ls.is_empty()).count(), 3);
-    assert_eq!(members[0].status().await.unwrap().version, members[1].status().await.unwrap().version);
+    assert_eq!(listed(&members[0]).await.iter().filter(|member| !member.client_ur_ls.is_empty()).count(), 3);
+    let version = async |at: usize| eventually("a status", async || members[at].status().await).await.version;
+    assert_eq!(version(0).await, version(1).await);
 
     // A watch on a follower sees what is written elsewhere, without a gap, while the leader goes.
     let follower = (leader + 1) % 3;
@@ -39,11 +37,7 @@ async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
     let mut watch = WatchClient::new(members[follower].channel()).watch(requests).await.unwrap().into_inner();
 
     members[leader].kill();
-    eventually("a write after the leader's end", async || {
-        let request = pb::PutRequest { key: "w".into(), value: "1".into(), ..Default::default() };
-        members[third].kv().put(request).await.ok()
-    })
-    .await;
+    put(&members[third], "w", "1").await;
     put(&members[follower], "w", "2").await;
     assert_eq!(get(&members[third], "w").await, Some("2".to_owned()));
     members[leader].start();
@@ -69,22 +63,33 @@ async fn three_members_replicate_and_survive_the_loss_of_their_leader() {
 }
 
 async fn leases_are_one_whoever_is_asked(members: &[Member]) {
-    let mut granting = LeaseClient::new(members[0].channel());
-    let granted = granting.lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 7 }).await;
-    assert_eq!(granted.unwrap().into_inner().id, 7);
-    for member in members {
-        let mut leases = LeaseClient::new(member.channel());
-        for (id, ttl) in [(7, 600), (8, 0)] {
-            let request = tokio_stream::once(pb::LeaseKeepAliveRequest { id });
-            let mut answers = leases.lease_keep_alive(request).await.unwrap().into_inner();
-            assert_eq!(answers.message().await.unwrap().unwrap().ttl, ttl, "{} lease {id}", member.name);
-        }
-        let request = pb::LeaseTimeToLiveRequest { id: 7, keys: false };
-        let found = leases.lease_time_to_live(request).await.unwrap().into_inner();
-        assert_eq!(found.granted_ttl, 600);
-        let request = pb::LeaseTimeToLiveRequest { id: 8, keys: false };
-        assert_eq!(leases.lease_time_to_live(request).await.unwrap().into_inner().ttl, -1);
+    let request = pb::LeaseGrantRequest { ttl: 600, id: 7 };
+    match answered(async || LeaseClient::new(members[0].channel()).lease_grant(request).await).await {
+        Ok(granted) => assert_eq!(granted.id, 7),
+        // By a try that got no answer.
+        Err(refused) => assert_eq!(refused.message(), "etcdserver: lease already exists"),
     }
+    for member in members {
+        for (id, ttl) in [(7, 600), (8, 0)] {
+            // Whoever leads renews it, and may have yet to apply what the one that granted it has applied.
+            eventually("the renewal", async || (renewed(member, id).await? == ttl).then_some(())).await;
+        }
+        let left = async |id| {
+            let request = pb::LeaseTimeToLiveRequest { id, keys: false };
+            answered(async || LeaseClient::new(member.channel()).lease_time_to_live(request).await)
+                .await
+                .unwrap()
+        };
+        assert_eq!(left(7).await.granted_ttl, 600);
+        assert_eq!(left(8).await.ttl, -1);
+    }
+}
+
+/// The time that a lease has after its renewal, 0 if there is no such lease.
+async fn renewed(member: &Member, id: i64) -> Option<i64> {
+    let request = tokio_stream::once(pb::LeaseKeepAliveRequest { id });
+    let answers = LeaseClient::new(member.channel()).lease_keep_alive(request).await.ok()?;
+    Some(answers.into_inner().message().await.ok()??.ttl)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,8 +102,11 @@ async fn a_member_is_replaced_and_the_removed_one_stops() {
     // The last one goes, and stops by itself with status 0.
     let gone = id_of(&members[2]).await;
     eventually("the removal", async || {
+        if listed(&members[0]).await.iter().all(|member| member.id != gone) {
+            return Some(());
+        }
         let mut cluster = ClusterClient::new(members[0].channel());
-        cluster.member_remove(pb::MemberRemoveRequest { id: gone }).await.ok()
+        cluster.member_remove(pb::MemberRemoveRequest { id: gone }).await.ok().map(drop)
     })
     .await;
     let mut removed = members.pop().unwrap();
@@ -117,12 +125,7 @@ async fn a_member_is_replaced_and_the_removed_one_stops() {
     assert_eq!(fresh.lines(&["member count is unequal"]), 1);
 
     let url = flag(&fresh, "initial-advertise-peer-urls");
-    eventually("the addition", async || {
-        let mut cluster = ClusterClient::new(members[0].channel());
-        let request = pb::MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner: false };
-        cluster.member_add(request).await.ok()
-    })
-    .await;
+    added(&members[0], &url, false).await;
     fresh.start();
     members.push(fresh);
     agreed_leader(&members).await;
@@ -151,19 +154,9 @@ async fn who_falls_behind_the_released_log_or_joins_late_is_sent_the_database() 
     // A learner that starts with nothing, while the log's beginning is long gone.
     let mut learner = joining(dir.path(), &members);
     let url = flag(&learner, "initial-advertise-peer-urls");
-    let mut cluster = ClusterClient::new(members[leader].channel());
-    // Refused until all members have been connected for a while.
-    let added = eventually("the addition", async || {
-        let request = pb::MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner: true };
-        cluster.member_add(request).await.ok()
-    })
-    .await;
-    let added = added.into_inner().member.unwrap().id;
+    let id = added(&members[leader], &url, true).await;
     learner.start();
-    eventually("the promotion", async || {
-        cluster.member_promote(pb::MemberPromoteRequest { id: added }).await.ok()
-    })
-    .await;
+    promoted(&members[leader], id).await;
     learner.until_said("installed the leader's snapshot").await;
     members.push(learner);
     agreed_leader(&members).await;
@@ -178,17 +171,17 @@ async fn a_leader_that_is_asked_to_end_hands_leadership_over() {
     let leader = agreed_leader(&members).await;
     let other = (leader + 1) % 3;
     put(&members[other], "k", "0").await;
-    let term = members[other].status().await.unwrap().raft_term;
+    let before = term(&members[other]).await;
     members[leader].terminate();
     // Until then the old leader may take writes.
     members[leader].ended().await;
-    eventually("a write after the hand-over", async || {
-        let request = pb::PutRequest { key: "k".into(), value: "1".into(), ..Default::default() };
-        members[other].kv().put(request).await.ok()
-    })
-    .await;
+    put(&members[other], "k", "1").await;
     // One election, which the old leader has started: nobody had to wait for a timeout.
-    assert_eq!(members[other].status().await.unwrap().raft_term, term + 1);
+    assert_eq!(term(&members[other]).await, before + 1);
     assert!(members[leader].said("leadership transfer starting"));
     assert!(!members[leader].said("leadership could not be handed over"));
+}
+
+async fn term(member: &Member) -> u64 {
+    eventually("a status", async || member.status().await).await.raft_term
 }

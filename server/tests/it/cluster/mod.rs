@@ -11,22 +11,33 @@ mod refusals;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use stanchion_api::etcdserverpb as pb;
+use stanchion_api::etcdserverpb::cluster_client::ClusterClient;
 use stanchion_api::etcdserverpb::kv_client::KvClient;
 use stanchion_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
 
 /// Longest wait for something that is going to happen. It matters only to a test that fails, and a machine may be busy.
 const SOON: Duration = Duration::from_secs(180);
 /// Longest wait for one answer of a member that may be gone; then it is asked again.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// Milliseconds between heartbeats.
+const HEARTBEAT: &str = "100";
+/// Milliseconds without a leader: on a busy machine members stand still for a second, and no test is about an election that
+/// begins for that reason.
+const ELECTION: &str = "3000";
 
 /// A process, and the thread that reads its log.
 struct Process {
@@ -168,10 +179,30 @@ impl Drop for Member {
     }
 }
 
-/// Free ports of this moment.
-fn ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+/// Ports that nobody listens on and that nobody else is given until this process ends. A member takes its port some time
+/// after this, and leaves it free while it is killed. Others of these tests, and other processes, are kept off by a name that
+/// only one can hold, an abstract socket's; the system, which gives ports to whoever connects or listens on port 0, has a
+/// range of its own for that (`ip_local_port_range`), and these lie below.
+pub(crate) fn ports(count: usize) -> Vec<u16> {
+    static KEPT: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    const LOWEST: u16 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let end: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let mut kept = KEPT.lock().unwrap();
+    let free = |port: &u16| {
+        let name = SocketAddr::from_abstract_name(format!("stanchion-conformance-{port}")).unwrap();
+        let Ok(name) = UnixListener::bind_addr(&name) else { return false };
+        let free = TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        if free {
+            kept.push(name);
+        }
+        free
+    };
+    // Processes begin at different places.
+    let first = LOWEST + (std::process::id() % u32::from(end - LOWEST)) as u16;
+    let found: Vec<u16> = (first..end).chain(LOWEST..first).filter(free).take(count).collect();
+    assert_eq!(found.len(), count, "no port is free");
+    found
 }
 
 fn three(dir: &Path) -> Vec<Member> {
@@ -193,8 +224,8 @@ fn three_with(dir: &Path, more: &[(&str, &str)]) -> Vec<Member> {
             ("listen-client-urls", client.clone()),
             ("advertise-client-urls", client.clone()),
             ("initial-cluster", initial.join(",")),
-            ("heartbeat-interval", "50".to_owned()),
-            ("election-timeout", "500".to_owned()),
+            ("heartbeat-interval", HEARTBEAT.to_owned()),
+            ("election-timeout", ELECTION.to_owned()),
         ];
         let mut args: Vec<String> = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
         args.extend(more.iter().map(|(flag, value)| format!("--{flag}={value}")));
@@ -236,17 +267,27 @@ async fn agreed_leader(members: &[Member]) -> usize {
     .await
 }
 
+/// What a member answers when it can: on a busy machine another leader may be elected at any time, and until then nobody
+/// answers. What was asked may be done twice.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<Response<T>, Status>) -> Result<T, Status> {
+    eventually("an answer", async || match ask().await {
+        Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => None,
+        answer => Some(answer.map(Response::into_inner)),
+    })
+    .await
+}
+
 async fn put(member: &Member, key: &str, value: &str) -> i64 {
     let request =
         pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
-    let put = member.kv().put(request).await.unwrap().into_inner();
+    let put = answered(async || member.kv().put(request.clone()).await).await.unwrap();
     put.header.unwrap().revision
 }
 
 /// Reads one key linearizably.
 async fn get(member: &Member, key: &str) -> Option<String> {
     let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
-    let found = member.kv().range(request).await.unwrap().into_inner();
+    let found = answered(async || member.kv().range(request.clone()).await).await.unwrap();
     found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
 }
 
@@ -255,11 +296,46 @@ async fn all_have_the_same_history(members: &[Member]) {
     let mut hashes = Vec::new();
     for member in members {
         get(member, "end").await;
-        let request = pb::HashKvRequest { revision };
-        let hash = MaintenanceClient::new(member.channel()).hash_kv(request).await.unwrap().into_inner();
+        let ask =
+            async || MaintenanceClient::new(member.channel()).hash_kv(pb::HashKvRequest { revision }).await;
+        let hash = answered(ask).await.unwrap();
         hashes.push((hash.hash, hash.compact_revision));
     }
     assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
+async fn listed(asked: &Member) -> Vec<pb::Member> {
+    let request = pb::MemberListRequest { linearizable: true };
+    let ask = async || ClusterClient::new(asked.channel()).member_list(request).await;
+    answered(ask).await.unwrap().members
+}
+
+/// Adds a member, and gives its id. That is refused until all members have been connected for a while.
+async fn added(asked: &Member, url: &str, is_learner: bool) -> u64 {
+    eventually("the addition", async || {
+        // A try that got no answer may have been carried out.
+        let known = listed(asked).await.into_iter().find(|member| member.peer_ur_ls == [url]);
+        if let Some(known) = known {
+            return Some(known.id);
+        }
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner };
+        let added = ClusterClient::new(asked.channel()).member_add(request).await.ok()?;
+        Some(added.into_inner().member?.id)
+    })
+    .await
+}
+
+/// Makes a learner a voter. That is refused until it has caught up.
+async fn promoted(asked: &Member, id: u64) {
+    eventually("the promotion", async || {
+        let learner = listed(asked).await.into_iter().find(|member| member.id == id)?;
+        if !learner.is_learner {
+            return Some(());
+        }
+        let request = pb::MemberPromoteRequest { id };
+        ClusterClient::new(asked.channel()).member_promote(request).await.ok().map(drop)
+    })
+    .await;
 }
 
 /// The id of a member.
@@ -290,8 +366,8 @@ fn joining(dir: &Path, others: &[Member]) -> Member {
         ("advertise-client-urls", client.clone()),
         ("initial-cluster", initial.join(",")),
         ("initial-cluster-state", "existing".to_owned()),
-        ("heartbeat-interval", "50".to_owned()),
-        ("election-timeout", "500".to_owned()),
+        ("heartbeat-interval", HEARTBEAT.to_owned()),
+        ("election-timeout", ELECTION.to_owned()),
     ];
     let args = args.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
     Member::new("m3", args, client)

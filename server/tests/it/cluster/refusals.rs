@@ -4,8 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use stanchion_api::etcdserverpb::cluster_client::ClusterClient;
-
 use super::*;
 use crate::answering::answering;
 
@@ -191,8 +189,7 @@ async fn dwn_9_who_does_not_fit_the_clusters_version_does_not_join() {
     put(&founder, "k", "1").await;
     let at = flag(&founder, "initial-advertise-peer-urls");
     let own = flag(&member, "initial-advertise-peer-urls");
-    let add = pb::MemberAddRequest { peer_ur_ls: vec![own.clone()], is_learner: false };
-    ClusterClient::new(founder.channel()).member_add(add).await.unwrap();
+    added(&founder, &own, false).await;
     member.set("initial-cluster", &format!("m0={at},m3={own}"));
     member.start();
     let members = [founder, member];

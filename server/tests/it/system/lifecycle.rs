@@ -124,7 +124,7 @@ fn flags_are_refused_with_etcds_exit_codes() {
 fn unix_sockets_and_several_urls_are_served_side_by_side() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("client.sock");
-    let also = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let also = std::net::SocketAddr::from(([127, 0, 0, 1], crate::cluster::ports(1)[0]));
     let urls = format!("--listen-client-urls=http://127.0.0.1:0,http://{also},unix://{}", socket.display());
     // What a killed process left there makes way.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
