@@ -128,7 +128,7 @@ func join(j *harness.Judge, c *members.Cluster, leader, fresh *members.Member, l
 	j.Say("MiB on disk by then:    %s", arrived())
 	j.Say("%d MiB were there, caught up and promoted %.1f s after its start", size.Size()>>20, took.Seconds())
 
-	if err := c.Change(leader, 40*time.Second, "remove", members.RemoveFrom(id)); err != nil {
+	if err := c.Change(leader, "remove", members.RemoveFrom(id)); err != nil {
 		return err
 	}
 	c.Remove(place)
