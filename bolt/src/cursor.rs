@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::{Error, Result};
+use crate::finder::Finder;
 use crate::format::{BUCKET_FLAG, ELEMENT_SIZE};
 use crate::free_set::Run;
 use crate::memory::{Memory, Span};
@@ -39,6 +40,16 @@ pub(crate) struct Element<'a> {
     pub(crate) value: Span,
 }
 
+/// The leaf where a key stands or would stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaf<'a> {
+    source: Source<'a>,
+    /// First index whose key is not below the key.
+    index: usize,
+    /// Whether that is the key.
+    exact: bool,
+}
+
 impl<'a> Bucket<'a> {
     /// A bucket that no write transaction has opened.
     pub(crate) fn stored(memory: &'a Memory, root: Root, sequence: u64) -> Self {
@@ -54,7 +65,13 @@ impl<'a> Bucket<'a> {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn get(&self, key: &[u8]) -> Result<Option<&'a [u8]>> {
-        Ok(self.find(key)?.filter(|e| e.flags & BUCKET_FLAG == 0).map(|e| self.memory.bytes(e.value)))
+        self.leaf_of(key)?.map_or(Ok(None), |leaf| self.value_at(leaf))
+    }
+
+    /// For many lookups of keys that often stand near each other.
+    #[must_use]
+    pub fn finder(&self) -> Finder<'a> {
+        Finder::new(*self)
     }
 
     /// The nested bucket of that name.
@@ -129,21 +146,53 @@ impl<'a> Bucket<'a> {
 
     /// The element of that key.
     fn find(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
-        let Some(mut at) = self.source()? else { return Ok(None) };
+        self.leaf_of(key)?.map_or(Ok(None), |leaf| self.element_at(leaf))
+    }
+
+    /// Where a key stands or would stand; `None` in a bucket that was created empty.
+    pub(crate) fn leaf_of(&self, key: &[u8]) -> Result<Option<Leaf<'a>>> {
+        let Some(mut source) = self.source()? else { return Ok(None) };
         let mut bounds = None;
         for _ in 0..MAX_DEPTH {
-            let found = match at {
+            let found = match source {
                 Source::Page(page) => page.search_evenly(key, bounds)?,
                 Source::Node(node, _) => node.keys(self.memory).search_evenly(key, bounds)?,
             };
-            if at.is_leaf() {
-                return if found.1 { at.element(self.memory, found.0).map(Some) } else { Ok(None) };
+            if source.is_leaf() {
+                return Ok(Some(Leaf { source, index: found.0, exact: found.1 }));
             }
             let index = child_index(found);
-            bounds = at.bounds_of_child(self.memory, index)?;
-            at = at.child(self.memory, index)?;
+            bounds = source.bounds_of_child(self.memory, index)?;
+            source = source.child(self.memory, index)?;
         }
         Err(too_deep(&self.root))
+    }
+
+    /// Where a key stands in a leaf that another key was looked for in; `None` if it may be in another leaf.
+    #[inline]
+    pub(crate) fn near(&self, leaf: Leaf<'a>, key: &[u8]) -> Result<Option<Leaf<'a>>> {
+        let (memory, source) = (self.memory, leaf.source);
+        let len = source.len();
+        let next = leaf.index + 1;
+        if next < len && source.key(memory, next)? == key {
+            return Ok(Some(Leaf { source, index: next, exact: true }));
+        }
+        if len == 0 || key < source.key(memory, 0)? || key > source.key(memory, len - 1)? {
+            return Ok(None);
+        }
+        let (index, exact) = source.search(memory, key)?;
+        Ok(Some(Leaf { source, index, exact }))
+    }
+
+    fn element_at(&self, leaf: Leaf<'a>) -> Result<Option<Element<'a>>> {
+        if leaf.exact { leaf.source.element(self.memory, leaf.index).map(Some) } else { Ok(None) }
+    }
+
+    /// The value that was looked for.
+    #[inline]
+    pub(crate) fn value_at(&self, leaf: Leaf<'a>) -> Result<Option<&'a [u8]>> {
+        let value = self.element_at(leaf)?.filter(|element| element.flags & BUCKET_FLAG == 0);
+        Ok(value.map(|element| self.memory.bytes(element.value)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_bolt::{Bucket, BucketMut, Db, Options, ReadTx, WriteTx};
+use stanchion_bolt::{Bucket, BucketMut, Db, Finder, Options, ReadTx, WriteTx};
 use stanchion_disk::Disk;
 
 use crate::schema::Table;
@@ -160,19 +160,15 @@ impl Image {
 
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, FileError> {
         match self.bucket(table)? {
-            Some(bucket) => self.get_in(bucket, key),
+            Some(bucket) => bucket.get(key).map_err(fault(&self.path)),
             None => Ok(None),
         }
     }
 
-    /// As [`get`](Self::get), in a bucket that was looked up before.
+    /// As [`get`](Self::get), for many keys of one bucket.
     #[inline]
-    pub(crate) fn get_in<'a>(
-        &'a self,
-        bucket: Bucket<'a>,
-        key: &[u8],
-    ) -> Result<Option<&'a [u8]>, FileError> {
-        bucket.get(key).map_err(fault(&self.path))
+    pub(crate) fn find<'a>(&'a self, finder: &Finder<'a>, key: &[u8]) -> Result<Option<&'a [u8]>, FileError> {
+        finder.get(key).map_err(fault(&self.path))
     }
 
     /// Visits the records of a table from the key `from` on, until the visitor breaks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use stanchion_bolt::Bucket;
+use stanchion_bolt::Finder;
 
 use crate::buffer::{Buffer, Row};
 use crate::file::Image;
@@ -96,15 +96,15 @@ impl RowImage {
 
     /// Looks up the bucket of rows once, for many rows.
     pub(crate) fn reader(&self) -> Result<RowReader<'_>> {
-        Ok(RowReader { rows: self, bucket: self.image.bucket(Table::Key)? })
+        Ok(RowReader { rows: self, finder: self.image.bucket(Table::Key)?.map(|bucket| bucket.finder()) })
     }
 }
 
-/// Finds rows of a [`RowImage`].
-#[derive(Clone, Copy, Debug)]
+/// Finds rows of a [`RowImage`]. Keys that were written one after the other have their rows in one page.
+#[derive(Clone, Debug)]
 pub(crate) struct RowReader<'a> {
     rows: &'a RowImage,
-    bucket: Option<Bucket<'a>>,
+    finder: Option<Finder<'a>>,
 }
 
 impl<'a> RowReader<'a> {
@@ -114,23 +114,17 @@ impl<'a> RowReader<'a> {
         if let Some(buffered) = self.rows.buffered(key)? {
             return Ok(RowBytes::Buffered(buffered));
         }
-        row_in(&self.rows.image, self.bucket, key).map(RowBytes::Mapped)
+        let image = &*self.rows.image;
+        let found = self.finder.as_ref().map_or(Ok(None), |finder| image.find(finder, &key.encode()))?;
+        found.map(RowBytes::Mapped).ok_or(Error::MissingRow { revision: key.revision })
     }
 }
 
 impl Image {
     /// The value of a row, as the file has it.
     pub(crate) fn row(&self, key: RowKey) -> Result<&[u8]> {
-        row_in(self, self.bucket(Table::Key)?, key)
+        self.get(Table::Key, &key.encode())?.ok_or(Error::MissingRow { revision: key.revision })
     }
-}
-
-fn row_in<'a>(image: &'a Image, bucket: Option<Bucket<'a>>, key: RowKey) -> Result<&'a [u8]> {
-    let found = match bucket {
-        Some(bucket) => image.get_in(bucket, &key.encode())?,
-        None => None,
-    };
-    found.ok_or(Error::MissingRow { revision: key.revision })
 }
 
 impl RowSource for RowReader<'_> {

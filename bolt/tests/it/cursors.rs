@@ -52,6 +52,30 @@ fn filled() -> (Db, Model) {
     (db, model)
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Keys that are there and keys that are not, by steps from the one before, in stored leaves and in changed ones.
+    #[test]
+    fn a_finder_finds_what_get_finds(steps in prop::collection::vec(-3i32..=40, 1..200), change in 0..KEYS) {
+        let (db, mut model) = filled();
+        let walk = |bucket: &Bucket<'_>, model: &Model| {
+            let finder = bucket.finder();
+            let mut n = 0;
+            for step in &steps {
+                n = (n + step).rem_euclid(i32::from(KEYS) + 5);
+                let key = key(n as u16);
+                assert_eq!(finder.get(&key).unwrap(), model.get(&key).map(Vec::as_slice));
+            }
+        };
+        walk(&db.begin_read().unwrap().bucket("b").unwrap().unwrap(), &model);
+        let mut tx = db.begin_write().unwrap();
+        tx.bucket_mut("b").unwrap().put(&key(change), b"changed").unwrap();
+        model.insert(key(change), b"changed".to_vec());
+        walk(&tx.bucket("b").unwrap().unwrap(), &model);
+    }
+}
+
 /// Where a cursor that stands at `at` goes to.
 fn moved(model: &Model, at: Option<&[u8]>, step: &Step) -> Option<Vec<u8>> {
     let after = |bound: Bound<&[u8]>| model.range::<[u8], _>((bound, Bound::Unbounded)).next();
