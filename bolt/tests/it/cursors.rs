@@ -70,7 +70,7 @@ proptest! {
         };
         walk(&db.begin_read().unwrap().bucket("b").unwrap().unwrap(), &model);
         let mut tx = db.begin_write().unwrap();
-        tx.bucket_mut("b").unwrap().put(&key(change), b"changed").unwrap();
+        tx.bucket_mut("b").unwrap().put(key(change), b"changed").unwrap();
         model.insert(key(change), b"changed".to_vec());
         walk(&tx.bucket("b").unwrap().unwrap(), &model);
     }
