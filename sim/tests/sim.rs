@@ -7,7 +7,7 @@ use stanchion_sim::{Fault, Outcome, Scenario, replay};
 
 /// Seeds of mistakes that the simulator has found in the crates below, each with what it was. What a seed draws has grown
 /// since the first of them, so they are starting points as good as others; the mistakes have tests beside the code.
-const REGRESSIONS: [(u64, &str); 10] = [
+const REGRESSIONS: [(u64, &str); 11] = [
     (63, "a mark was made whose entry no hard state in the log called committed, so it did not count"),
     (
         79,
@@ -33,6 +33,10 @@ const REGRESSIONS: [(u64, &str); 10] = [
         "etcd's trap, no bug: who was promoted, has the longest log and does not know it bars the others",
     ),
     (1_795_290_575_175_039_697, "the same without pre-vote"),
+    (
+        1_795_329_888_216_008_266,
+        "a mark whose snapshot was never taken up counted once the entries themselves had been committed",
+    ),
 ];
 
 fn passes(scenario: &Scenario) -> u64 {

@@ -221,8 +221,9 @@ impl Iterator for Replay {
     }
 }
 
-/// The marks of all snapshots that the log says are usable: those at or below the last hard state's commit index, in
-/// the order of the log. Reads from the oldest segment, without locks; a torn end is passed over.
+/// The marks of all snapshots that the log says are usable: those at or below the last hard state's commit index and
+/// followed by no entry that they cover, in the order of the log. Reads from the oldest segment, without locks; a torn end
+/// is passed over.
 ///
 /// # Errors
 /// As [`Records`].
@@ -234,7 +235,11 @@ pub fn valid_snapshots(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Result<V
         match record {
             Record::Snapshot(mark) => marks.push(mark),
             Record::State(state) => commit = state.commit,
-            Record::Entry(_) | Record::Metadata(_) | Record::Crc(_) => {}
+            // A log never goes back behind a snapshot that was taken up: the process must have ended between the mark and
+            // the hard state that goes with it. That what is committed reaches the mark by and by makes it no base of
+            // this log.
+            Record::Entry(entry) => marks.retain(|mark| mark.index < entry.index),
+            Record::Metadata(_) | Record::Crc(_) => {}
         }
     }
     marks.retain(|mark| mark.index <= commit);

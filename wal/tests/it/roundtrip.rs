@@ -97,6 +97,31 @@ fn an_entry_with_an_old_index_overwrites() {
 }
 
 #[test]
+fn a_mark_that_was_never_taken_up_is_not_valid_later() {
+    let place = place();
+    let mut wal = Wal::create(disk(), &place.dir, b"", small()).unwrap();
+    for index in 1..=5 {
+        wal.save(&state(1, 1, index), &[entry(index, 1, b"a")]).unwrap();
+    }
+    // A leader's snapshot; the process ends before the hard state that goes with it.
+    wal.save_snapshot(&SnapshotMark::new(30, 1)).unwrap();
+    drop(wal);
+    assert!(valid_snapshots(disk(), &place.dir).unwrap().iter().all(|mark| mark.index == 0));
+    // Then the entries come after all, over several segments.
+    let (mut wal, ..) = open(&place, 0, 0);
+    for index in 6..=60 {
+        wal.save(&state(1, 1, index), &[entry(index, 1, &[7; 400])]).unwrap();
+        if index == 20 {
+            wal.save_snapshot(&SnapshotMark::new(index, 1)).unwrap();
+        }
+    }
+    drop(wal);
+    let marks = valid_snapshots(disk(), &place.dir).unwrap();
+    assert_eq!(marks.last().map(|mark| mark.index), Some(20));
+    assert_eq!(open(&place, 20, 1).1.last_index, 60);
+}
+
+#[test]
 fn opening_at_a_snapshot_leaves_out_what_it_covers() {
     let place = place();
     let mut wal = Wal::create(disk(), &place.dir, b"", small()).unwrap();
