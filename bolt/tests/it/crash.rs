@@ -16,6 +16,18 @@ fn open(disk: &SimDisk, sync_freelist: bool) -> Result<Db> {
     Db::open(Arc::new(disk.clone()), "db", options)
 }
 
+/// Opens what several power cuts leave of a disk that has crashed; all of it must be clean and `sound`. Says how many.
+fn survivors(disk: &SimDisk, seed: u64, at: u64, sound: impl Fn(&Contents) -> bool) -> u64 {
+    const CUTS: u64 = 4;
+    for survivor in 0..CUTS {
+        let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
+        let tx = db.begin_read().unwrap();
+        assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
+        assert!(sound(&contents(&tx)), "seed {seed}, crash at {at}, survivor {survivor}");
+    }
+    CUTS
+}
+
 fn contents(tx: &ReadTx) -> Contents {
     let Some(bucket) = tx.bucket("b").unwrap() else { return Contents::new() };
     bucket.iter().map(|e| e.map(|(k, v)| (k.to_vec(), v.unwrap().to_vec())).unwrap()).collect()
@@ -131,15 +143,10 @@ fn a_power_cut_between_the_writes_of_a_large_commit_loses_nothing() {
                 assert!(committed && at > 8, "a large commit takes {at} changes of the disk");
                 break;
             }
-            for survivor in 0..4 {
-                let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
-                let tx = db.begin_read().unwrap();
-                assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
-                let found = contents(&tx);
+            survivors(&disk, seed, at, |found| {
                 let after = found.len() == 1500 && found.values().all(|v| v[..] == [9; 700]);
-                let sound = after || !committed && found == before;
-                assert!(sound, "seed {seed}, crash at {at}, survivor {survivor}");
-            }
+                after || !committed && *found == before
+            });
         }
     }
 }
@@ -237,14 +244,7 @@ fn a_power_cut_while_the_file_shrinks_loses_nothing() {
                 assert!(pages < 130, "seed {seed}: the file has shrunk to {pages} pages only");
                 break;
             }
-            for survivor in 0..4 {
-                let db = open(&disk.after_power_cut(survivor), seed.is_multiple_of(2)).unwrap();
-                let tx = db.begin_read().unwrap();
-                assert_eq!(tx.check(), [], "seed {seed}, crash at {at}, survivor {survivor}");
-                let found = contents(&tx);
-                assert!(found == before || found == tried, "seed {seed}, crash at {at}, survivor {survivor}");
-                cases += 1;
-            }
+            cases += survivors(&disk, seed, at, |found| *found == before || *found == tried);
         }
     }
     assert!(cases > 2000, "{cases} cases");

@@ -168,7 +168,7 @@ pub struct Runtime {
 
 impl Runtime {
     /// Takes up or makes the data directory and starts the threads. Must be called within a tokio runtime, on whose
-    /// workers watch streams are pumped.
+    /// workers long answers to watchers are made ready.
     ///
     /// # Errors
     /// [`StartError`].
